@@ -1,0 +1,22 @@
+"""The two failures a user meets: a setting or input that is wrong, and a candidate that is lost."""
+
+
+class ConfigurationError(ValueError):
+    """A setting or an input that Undercut refuses; ends a run with exit code 2 and no traceback.
+
+    Args:
+        field: the setting's name as the user writes it, for example ``bar.minimum``.
+        got: the value received.
+        allowed: what is allowed, in words.
+        remedy: what to do next, one sentence without a final stop.
+    """
+
+    def __init__(self, field: str, got: object, allowed: str, remedy: str = "") -> None:
+        self.field = field
+        shown = repr(got) if not isinstance(got, str) or got == "" else f"'{got}'"
+        message = f"{field}: got {shown}; allowed: {allowed}."
+        super().__init__(f"{message} {remedy}." if remedy else message)
+
+
+class CandidateLost(Exception):
+    """A candidate failed in an expected way: it loses with this reason, and the run goes on."""

@@ -1,0 +1,65 @@
+"""What a step reports while it runs: one JSONL file of typed events, shared by all steps of a run.
+
+``undercut run`` names the file in ``UNDERCUT_EVENTS`` and tails it for the progress display, the
+ledger and MLflow. Without the variable (a component run alone, a test) events go nowhere.
+
+Every event has ``time`` (seconds since the epoch), ``task`` (unique to one execution of a step),
+``step``, ``detail`` and ``type``:
+
+========== =====================================================================================
+type       further keys
+========== =====================================================================================
+started    ``pid``
+progress   ``done``, ``total`` (any unit), ``message``
+metric     ``name``, ``value``, ``at`` (training step, epoch or None)
+parameters ``parameters``: a flat mapping
+message    ``message``: one line for the person watching
+finished   ``use``: a ledger entry; ``output``: the artifact's path or empty
+failed     ``error``: one message; ``expected``: True if the input was at fault, not the code
+========== =====================================================================================
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+
+_task: dict[str, str] = {}
+
+
+def begin(task: str, step: str, detail: str) -> None:
+    """Name the task that this process works on; later events carry the name."""
+    _task.update(task=task, step=step, detail=detail)
+
+
+def emit(kind: str, **content: object) -> None:
+    """Append one event; a line is written at once, so writers do not mix."""
+    path = os.environ.get("UNDERCUT_EVENTS")
+    if not path:
+        return
+    line = json.dumps({"time": time.time(), **_task, "type": kind, **content}, ensure_ascii=False, default=str)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line.encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def progress(done: float, total: float, message: str = "") -> None:
+    """Report how far the step is; the unit is the step's own."""
+    emit("progress", done=done, total=total, message=message)
+
+
+def metric(name: str, value: float, at: int | None = None) -> None:
+    """Report a number of a curve (``at`` = its position) or a result (``at`` = None)."""
+    emit("metric", name=name, value=value, at=at)
+
+
+def parameters(values: Mapping[str, object]) -> None:
+    """Report the settings that the step works with."""
+    emit("parameters", parameters=dict(values))
+
+
+def message(text: str) -> None:
+    """Tell the person watching one thing worth knowing."""
+    emit("message", message=text)

@@ -1,0 +1,90 @@
+"""One step of a pipeline: the frame that every component's work runs in.
+
+The frame reports start, end and failure, measures what was used, writes the ledger into the output
+artifact, dies with the run that started it, and turns a refused input into one line and exit code 2.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from undercut import artifacts, costs, events
+from undercut.errors import ConfigurationError
+
+EXIT_CONFIGURATION = 2
+
+
+def watch_parent() -> None:
+    """End this process when the run named in ``UNDERCUT_RUN_PID`` ends, however it ends.
+
+    The step is a grandchild of the run (KFP starts it through a shell), so the kernel's parent-death
+    signal would watch the wrong process; a file descriptor of the run's process cannot miss it.
+    """
+    pid = os.environ.get("UNDERCUT_RUN_PID")
+    if not pid or not hasattr(os, "pidfd_open"):
+        return
+    try:
+        descriptor = os.pidfd_open(int(pid))
+    except ProcessLookupError:
+        os._exit(1)
+
+    def wait() -> None:
+        select.select([descriptor], [], [])
+        os._exit(1)
+
+    threading.Thread(target=wait, name="watch-run", daemon=True).start()
+
+
+@contextlib.contextmanager
+def step(name: str, detail: str = "", inputs: Sequence[str] = (), output: str = "") -> Iterator[None]:
+    """Run one step.
+
+    Args:
+        name: the stage, for example ``finetune``.
+        detail: what tells this execution from others of the stage, for example ``linear``.
+        inputs: paths of the input artifacts, whose ledgers the output carries on.
+        output: path of the output artifact that receives the ledger.
+
+    Raises:
+        SystemExit: with code 2 where an input or setting was refused, or the disk is full.
+    """
+    watch_parent()
+    stopwatch = costs.Stopwatch(name, detail)
+    events.begin(stopwatch.id, name, detail)
+    events.emit("started", pid=os.getpid())
+    try:
+        yield
+    except ConfigurationError as error:
+        events.emit("failed", error=str(error), expected=True, use=stopwatch.entry())
+        print(f"{name}: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIGURATION) from error
+    except BaseException as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        text = f"no space left on the disk of {error.filename or output}" if full else f"{type(error).__name__}: {error}"
+        if full:
+            text += ". Free space (undercut clean), or set UNDERCUT_HOME to a larger disk."
+        events.emit("failed", error=text, expected=full, use=stopwatch.entry())
+        if full:
+            raise SystemExit(EXIT_CONFIGURATION) from error
+        raise
+    entry = _record(stopwatch, [Path(p) for p in inputs], Path(output) if output else None)
+    events.emit("finished", use=entry, output=output)
+
+
+def _record(stopwatch: costs.Stopwatch, inputs: list[Path], output: Path | None) -> costs.LedgerEntry:
+    """Write the ledger (inputs' steps, then this one) into the output's manifest."""
+    name = artifacts.manifest_name(output) if output else None
+    if output is None or name is None:
+        return stopwatch.entry()
+    manifest = artifacts.load(output, name)
+    entry = stopwatch.entry(output_bytes=manifest["bytes"])
+    known = [(path, artifacts.manifest_name(path)) for path in inputs]
+    ledgers = [artifacts.load(path, manifest)["ledger"] for path, manifest in known if manifest]
+    manifest["ledger"] = costs.merge([*ledgers, [entry]])
+    artifacts.write_json(output / name, manifest)
+    return entry
