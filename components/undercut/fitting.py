@@ -1,0 +1,125 @@
+"""``fit``: what every stage that trains calls. Ties model, task and data to the loop.
+
+Batches of like length, one evaluation on held-out rows an epoch, early stopping, the best epoch's
+weights at the end.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from undercut import events
+from undercut.batching import length_batches
+from undercut.optimization import Precision, choose_precision
+from undercut.tasks.protocol import Encoded, Task
+from undercut.training import LoopConfig, LoopState, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Settings of one training run; ``patience`` in epochs, ``batch_tokens`` padding included."""
+
+    loop: LoopConfig
+    batch_tokens: int = 1024
+    patience: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """What came of it: the epoch whose weights the model now has, and the curve that led there."""
+
+    best_epoch: int
+    epochs: int
+    seconds: float
+    stopped_by: str
+    curve: Sequence[dict[str, Any]]
+
+
+def device() -> str:
+    """Return ``cuda`` where torch sees a GPU, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def fit(
+    model: torch.nn.Module,
+    task: Task,
+    train_rows: Encoded,
+    validation_rows: Encoded | None,
+    config: FitConfig,
+    folder: Path,
+) -> FitResult:
+    """Train ``model`` in place; with validation rows, leave it with the best epoch's weights.
+
+    Args:
+        model: a ``transformers`` model; parameters that do not require a gradient stay as they are.
+        task: makes batches, loss and figures.
+        train_rows: rows to train on.
+        validation_rows: rows to choose the epoch by (lowest loss); None trains to the end.
+        config: settings.
+        folder: checkpoints of this training.
+    """
+    precision = choose_precision(device())
+    model.to(precision.device)
+    per_epoch = len(length_batches(train_rows.lengths, config.batch_tokens, seed=0))
+    rows_per_batch = len(train_rows.labels) / per_epoch
+    best: dict[str, torch.Tensor] = {}
+
+    def batches(epoch: int) -> list[NDArray[np.int64]]:
+        return length_batches(train_rows.lengths, config.batch_tokens, seed=config.loop.seed * 1_000_003 + epoch)
+
+    def loss(indices: NDArray[np.int64]) -> torch.Tensor:
+        batch = {k: v.to(precision.device) for k, v in task.collate(train_rows, indices).items()}
+        # Divided by the mean batch's rows, not by this batch's: each row weighs the same in an epoch.
+        return task.loss(model, batch) / rows_per_batch
+
+    def after_epoch(state: LoopState) -> bool:
+        return _after_epoch(state, model, task, validation_rows, precision, config, best, per_epoch)
+
+    state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best)
+    if best:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in best:
+                    parameter.copy_(best[name])
+    model.to("cpu").eval()
+    return FitResult(
+        best_epoch=state.extra.get("best_epoch", state.epoch),
+        epochs=state.epoch,
+        seconds=state.seconds,
+        stopped_by=state.stopped_by,
+        curve=state.extra.get("curve", []),
+    )
+
+
+def _after_epoch(
+    state: LoopState,
+    model: torch.nn.Module,
+    task: Task,
+    rows: Encoded | None,
+    precision: Precision,
+    config: FitConfig,
+    best: dict[str, torch.Tensor],
+    per_epoch: int,
+) -> bool:
+    """Record the epoch, keep its weights if they are the best so far; False asks to stop."""
+    epoch = state.epoch + 1
+    point: dict[str, Any] = {"epoch": epoch, "step": state.step, "train_loss": state.epoch_loss / max(1, state.batch)}
+    if rows is not None:
+        model.eval()
+        figures = task.metrics(model, rows, precision)
+        point |= {f"validation_{k}": v for k, v in figures.items()}
+        for name, value in figures.items():
+            events.metric(f"validation.{name}", value, at=epoch)
+    state.extra.setdefault("curve", []).append(point)
+    if rows is None:
+        return True
+    if point["validation_loss"] < state.extra.get("best_loss", float("inf")):
+        state.extra |= {"best_loss": point["validation_loss"], "best_epoch": epoch}
+        trained = ((n, p) for n, p in model.named_parameters() if p.requires_grad)
+        best.update({n: p.detach().clone() for n, p in trained})
+    return bool(epoch - state.extra["best_epoch"] < config.patience)

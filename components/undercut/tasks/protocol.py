@@ -1,0 +1,43 @@
+"""What a task gives to the training loop. A new task is one new module beside this one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from undercut.optimization import Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Tokenised rows: ``ids[i]`` has ``lengths[i]`` token ids; ``labels`` has shape (rows,)."""
+
+    ids: Sequence[Sequence[int]]
+    lengths: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+Batch = Mapping[str, torch.Tensor]
+
+
+class Task(Protocol):
+    """One kind of problem: how rows become batches, a batch a loss, and predictions figures."""
+
+    def encode(self, texts: Sequence[str], labels: NDArray[np.int64]) -> Encoded:
+        """Tokenise rows."""
+        ...
+
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
+        """Pad the rows at ``indices`` to one batch of tensors."""
+        ...
+
+    def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Return the loss summed over the batch's rows, a scalar."""
+        ...
+
+    def metrics(self, model: torch.nn.Module, encoded: Encoded, precision: Precision) -> dict[str, Any]:
+        """Return figures on held-out rows: ``loss`` (mean) and the task's own."""
+        ...
