@@ -1,0 +1,157 @@
+"""Write what is served: the model as it is, ONNX in fp32, or ONNX in int8.
+
+int8 is ONNX Runtime's dynamic quantization: weights per output channel, activations at run time, no
+calibration data. Before a converted model may be a candidate it is compared with its source on real
+rows: a conversion that answers differently is a lost candidate, not a cheaper one.
+"""
+
+import logging
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from undercut import artifacts, events
+from undercut.errors import CandidateLost, ConfigurationError
+from undercut.predictors import FloatArray, load_predictor
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeConfig:
+    """Settings; the two limits are shares of the compared rows and mean absolute probability."""
+
+    precision: str = "as-is"
+    compared_rows: int = 256
+    minimum_agreement: float = 0.9
+    maximum_difference: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("as-is", "fp32", "int8"):
+            raise ConfigurationError("precision", self.precision, "as-is, fp32 or int8")
+
+
+def quantize(model: Path, data: Path, output: Path, config: QuantizeConfig) -> artifacts.Manifest:
+    """Write the servable form of ``model`` and seal it.
+
+    Args:
+        model: model folder in PyTorch or linear format.
+        data: dataset folder; validation rows are what the forms are compared on.
+        output: the servable model folder.
+        config: settings.
+
+    A conversion that fails or answers differently writes a folder with ``lost`` and no weights.
+    """
+    manifest = artifacts.load(model, artifacts.MODEL)
+    content = artifacts.content(manifest)
+    output.mkdir(parents=True, exist_ok=True)
+    if manifest["lost"] or config.precision == "as-is":
+        artifacts.copy_files(model, output, manifest["files"])
+        return artifacts.seal(output, artifacts.MODEL, content)
+    content |= {"precision": config.precision, "format": "onnx"}
+    try:
+        content["parameters"] = {**manifest["parameters"], **_convert(model, output, manifest, config)}
+        difference = _compare(model, data, output, content, config)
+        content["metrics"] = {**manifest["metrics"], "conversion": difference}
+    except CandidateLost as lost:
+        events.message(f"lost: {lost}")
+        for path in output.iterdir():
+            path.unlink()
+        content["lost"] = str(lost)
+    return artifacts.seal(output, artifacts.MODEL, content)
+
+
+def _convert(model: Path, output: Path, manifest: artifacts.Manifest, config: QuantizeConfig) -> dict[str, object]:
+    for name in TOKENIZER_FILES:
+        if (model / name).is_file():
+            shutil.copyfile(model / name, output / name)
+    if manifest["format"] != "torch":
+        raise CandidateLost(f"{config.precision} needs a PyTorch model, this one is {manifest['format']}")
+    events.message("exporting to ONNX")
+    opset = export_onnx(model, output / "model.onnx")
+    if config.precision == "int8":
+        events.message("quantizing weights to int8")
+        quantize_int8(output / "model.onnx")
+    return {"onnx_opset": opset}
+
+
+def export_onnx(model: Path, target: Path) -> int:
+    """Export a classifier with free batch and length; returns the operator set's version."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    loaded = AutoModelForSequenceClassification.from_pretrained(
+        model, local_files_only=True, use_safetensors=True, attn_implementation="eager"
+    ).eval()
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = loaded
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+            return logits
+
+    # A sample of one row would fix the batch dimension.
+    sample = (torch.ones(2, 8, dtype=torch.long), torch.ones(2, 8, dtype=torch.long))
+    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Logits().eval(),
+            sample,
+            str(target),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["logits"],
+            dynamic_shapes={"input_ids": free, "attention_mask": free},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    import onnx
+
+    return int(next(o.version for o in onnx.load(target).opset_import if o.domain == ""))
+
+
+def quantize_int8(path: Path) -> None:
+    """Quantize an ONNX file's weights to int8 in place, one scale for each output channel."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    logging.getLogger().setLevel(logging.ERROR)
+    prepared, quantized = path.with_suffix(".prepared.onnx"), path.with_suffix(".int8.onnx")
+    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+    quantize_dynamic(str(prepared), str(quantized), weight_type=QuantType.QInt8, per_channel=True)
+    prepared.unlink()
+    quantized.replace(path)
+
+
+def _compare(
+    model: Path, data: Path, output: Path, content: artifacts.Manifest, config: QuantizeConfig
+) -> dict[str, float]:
+    texts, _ = artifacts.texts_and_labels(data, "validation")
+    texts = sorted(texts[: config.compared_rows], key=len)
+    events.message(f"comparing with the source on {len(texts)} rows")
+    artifacts.seal(output, artifacts.MODEL, content)
+    source, converted = (_predict(folder, texts) for folder in (model, output))
+    agreement = float((source.argmax(1) == converted.argmax(1)).mean())
+    difference = float(np.abs(source - converted).mean())
+    if agreement < config.minimum_agreement or difference > config.maximum_difference:
+        raise CandidateLost(
+            f"{config.precision} answers differently from its source: same label on {agreement:.1%} of "
+            f"{len(texts)} rows (at least {config.minimum_agreement:.0%} wanted), mean difference {difference:.3f}"
+        )
+    return {"agreement": agreement, "mean_difference": difference, "rows": len(texts)}
+
+
+def _predict(folder: Path, texts: list[str]) -> FloatArray:
+    predictor = load_predictor(folder, threads=2)
+    return np.concatenate([predictor.probabilities(texts[i : i + 32]) for i in range(0, len(texts), 32)])
