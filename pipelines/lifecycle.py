@@ -1,6 +1,6 @@
 """The lifecycle: labelled text in, the cheapest model that still passes the bar out.
 
-    undercut run pipelines/lifecycle.py --recipe pipelines/recipes/customer_service.yaml
+undercut run pipelines/lifecycle.py --recipe pipelines/recipes/customer_service.yaml
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 from kfp import dsl
-
 from undercut.candidates import DEFAULT_CANDIDATES
 from undercut.check.component import check
 from undercut.check.settings import check_settings

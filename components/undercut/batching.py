@@ -1,8 +1,8 @@
 """Batches of like length under a token budget.
 
 A batch holds as many texts as fit in ``batch_tokens`` once padded to its longest, so that short texts
-travel in large batches and next to nothing is padding (on short messages this alone is worth 2× over
-batches of fixed size).
+travel in large batches and next to nothing is padding (on short messages this alone is worth a
+factor of two over batches of fixed size).
 """
 
 import numpy as np
@@ -34,5 +34,5 @@ def length_batches(lengths: Indices, batch_tokens: int, seed: int | None) -> lis
     if current:
         batches.append(np.array(current, dtype=np.int64))
     if seed is not None:
-        generator.shuffle(batches)  # type: ignore[arg-type]
+        generator.shuffle(batches)
     return batches

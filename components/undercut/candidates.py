@@ -20,7 +20,7 @@ DEFAULT_CANDIDATES = [
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One way to serve: ``finetuned/int8``, ``linear-teacher/as-is``, …"""
+    """One way to serve: ``finetuned/int8``, ``linear-teacher/as-is``."""
 
     structure: str
     precision: str
@@ -73,6 +73,7 @@ def _parse(field: str, item: object) -> Candidate:
 def known_structures() -> list[str]:
     """Return the structures that this installation can make: the modules of ``undercut.compress``."""
     spec = importlib.util.find_spec("undercut.compress")
-    assert spec is not None and spec.submodule_search_locations, "undercut.compress is part of the package"
+    assert spec is not None, "undercut.compress is part of the package"
+    assert spec.submodule_search_locations, spec
     modules = Path(spec.submodule_search_locations[0]).glob("*.py")
     return sorted(p.stem for p in modules if p.stem not in ("__init__", "component", "structures"))

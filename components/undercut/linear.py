@@ -11,6 +11,7 @@ document frequency, scaled to length 1 (Salton & Buckley 1988), as scikit-learn'
 computes them.
 """
 
+import itertools
 import json
 import math
 import re
@@ -44,7 +45,7 @@ def word_ngrams(text: str) -> Iterator[str]:
     """Yield a normalised text's words and pairs of neighbouring words."""
     words = WORD.findall(text)
     yield from words
-    yield from (f"{a} {b}" for a, b in zip(words, words[1:], strict=False))
+    yield from (f"{a} {b}" for a, b in itertools.pairwise(words))
 
 
 def character_ngrams(text: str) -> Iterator[str]:

@@ -64,16 +64,20 @@ def step(name: str, detail: str = "", inputs: Sequence[str] = (), output: str = 
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIGURATION) from error
     except BaseException as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        text = f"no space left on the disk of {error.filename or output}" if full else f"{type(error).__name__}: {error}"
-        if full:
-            text += ". Free space (undercut clean), or set UNDERCUT_HOME to a larger disk."
-        events.emit("failed", error=text, expected=full, use=stopwatch.entry())
-        if full:
-            raise SystemExit(EXIT_CONFIGURATION) from error
-        raise
+        if not _disk_full(error):
+            events.emit("failed", error=f"{type(error).__name__}: {error}", expected=False, use=stopwatch.entry())
+            raise
+        remedy = "Free space (undercut clean), or set UNDERCUT_HOME to a larger disk."
+        events.emit("failed", error=f"no space left on the disk. {remedy}", expected=True, use=stopwatch.entry())
+        print(f"{name}: {error}. {remedy}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIGURATION) from error
     entry = _record(stopwatch, [Path(p) for p in inputs], Path(output) if output else None)
     events.emit("finished", use=entry, output=output)
+
+
+def _disk_full(error: BaseException) -> bool:
+    """Tell a full disk by errno, or by the words of libraries that write in native code."""
+    return (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in str(error)
 
 
 def _record(stopwatch: costs.Stopwatch, inputs: list[Path], output: Path | None) -> costs.LedgerEntry:

@@ -155,9 +155,7 @@ def _resume(
             parameter.copy_(tensors[f"model.{name}"])
             prefix = f"optimizer.{name}."
             moments = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            optimizer.state[parameter] = {
-                k: v.to(parameter.device) if k != "step" else v for k, v in moments.items()
-            }
+            optimizer.state[parameter] = {k: v.to(parameter.device) if k != "step" else v for k, v in moments.items()}
     extra.update({k.removeprefix("extra."): v for k, v in tensors.items() if k.startswith("extra.")})
     torch.set_rng_state(tensors["random.cpu"])
     if "random.cuda" in tensors:

@@ -6,10 +6,10 @@ both, so that no labelled row is left unused. Where time or money end first, the
 weights are the model.
 """
 
+import json
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -85,8 +85,8 @@ def finetune(data: Path, output: Path, config: FinetuneConfig) -> artifacts.Mani
     Raises:
         ConfigurationError: the base model cannot be read or is no encoder with a fast tokenizer.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     card = artifacts.load(data, artifacts.DATASET)
     base = local_path(config.base_model, "base_model")
     base_digest = _check_base(base, config.base_model)
@@ -164,7 +164,9 @@ def _two_passes(
     method = f"full fine-tuning, epoch {result.best_epoch} of {config.epochs} chosen on validation"
     if not config.refit or result.stopped_by == "max_seconds":
         return model, result, f"{method}, stopped by {result.stopped_by or 'its end'}, no second pass"
-    artifacts.write_json(folder / "chosen.json", asdict(result))
+    if not (folder / "chosen.json").is_file():
+        model.save_pretrained(folder / "chosen")
+        artifacts.write_json(folder / "chosen.json", asdict(result))
     events.message(f"epoch {result.best_epoch} was best: training again from the base on train and validation")
     both = Encoded(
         ids=[*train.ids, *held.ids],
@@ -174,9 +176,18 @@ def _two_passes(
     again = replace(settings, loop=replace(loop, stop_after_epochs=result.best_epoch))
     model = load_base(base, labels, config)
     second = fit(model, task, both, None, again, folder / "refit")
-    stopped = f", stopped by {second.stopped_by}" if second.stopped_by else ""
-    result = replace(result, stopped_by=second.stopped_by)
-    return model, result, f"{method}, trained again on train and validation{stopped}"
+    if reason := _second_pass_failed(result, second):
+        events.message(f"the second pass is discarded: {reason}")
+        return _load(folder / "chosen"), result, f"{method}; a second pass on all rows was discarded: {reason}"
+    return model, result, f"{method}, trained again on train and validation"
+
+
+def _second_pass_failed(first: FitResult, second: FitResult) -> str:
+    """Say why the second pass cannot be trusted: it has no held-out rows to be judged by."""
+    if second.stopped_by:
+        return f"stopped by {second.stopped_by}"
+    expected, got = first.curve[first.best_epoch - 1]["train_loss"], second.curve[-1]["train_loss"]
+    return f"training loss {got:.3f} against {expected:.3f} in the first" if got > 1.25 * expected + 0.05 else ""
 
 
 def _remembered(folder: Path) -> FitResult | None:
@@ -184,8 +195,6 @@ def _remembered(folder: Path) -> FitResult | None:
     path = folder / "chosen.json"
     if not path.is_file():
         return None
-    import json
-
     events.message("the epoch was chosen by an interrupted run")
     return FitResult(**json.loads(path.read_text()))
 
@@ -194,7 +203,7 @@ def load_base(base: Path, labels: list[str], config: FinetuneConfig) -> PreTrain
     """Return the base with a new classification head, the same for the same seed.
 
     Attention is computed plainly and without dropout on its weights: on texts of chat length the
-    fused kernel is slower on a CPU, by 1.5× here.
+    fused kernel is slower on a CPU, by half.
     """
     torch.manual_seed(config.seed)
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -214,7 +223,7 @@ def load_base(base: Path, labels: list[str], config: FinetuneConfig) -> PreTrain
     return model
 
 
-def metric_figures(manifest: artifacts.Manifest) -> dict[str, Any]:
-    """Return the chosen epoch's validation figures of a fine-tuned model."""
-    best = manifest["metrics"]["best_epoch"]
-    return next((p for p in manifest["metrics"]["curve"] if p["epoch"] == best), {})
+def _load(folder: Path) -> PreTrainedModel:
+    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    assert isinstance(model, PreTrainedModel), type(model)
+    return model

@@ -84,8 +84,8 @@ def export_onnx(model: Path, target: Path) -> int:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     loaded = AutoModelForSequenceClassification.from_pretrained(
         model, local_files_only=True, use_safetensors=True, attn_implementation="eager"

@@ -1,0 +1,129 @@
+"""What many tests need: a small data set, a tiny base model of our own, a workspace of their own."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from undercut import artifacts
+
+# Two threads everywhere: pinned losses and resumed weights depend on the number.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+PHRASES = {
+    "cancel": ["cancel my order", "stop the order please", "i do not want it any more", "call off the purchase"],
+    "refund": ["where is my refund", "money back now", "i sent it back, pay me", "refund has not come"],
+    "track": ["where is my parcel", "tracking does not move", "when will it arrive", "has it shipped yet"],
+}
+OPENINGS = ["", "hi", "hello there", "um", "ok so", "listen", "please help", "good morning"]
+ENDINGS = ["", "thanks", "it is urgent", "order 4711", "i have waited for days", "this is the third time"]
+
+
+def small_rows(seed: int = 0) -> list[tuple[str, str]]:
+    """Return 576 distinct texts of three classes in a seeded order."""
+    rows = [
+        (" ".join(part for part in (opening, phrase, ending) if part), label)
+        for label, phrases in PHRASES.items()
+        for phrase in phrases
+        for opening in OPENINGS
+        for ending in ENDINGS
+    ]
+    random.Random(seed).shuffle(rows)
+    return rows
+
+
+def write_dataset(folder: Path, rows: list[tuple[str, str]], shares: tuple[float, float] = (0.6, 0.2)) -> Path:
+    """Seal ``rows`` as a dataset folder, cut in order into train, validation and test."""
+    folder.mkdir(parents=True)
+    labels = sorted({label for _, label in rows})
+    cuts = [0, int(len(rows) * shares[0]), int(len(rows) * sum(shares)), len(rows)]
+    for split, start, end in zip(artifacts.SPLITS, cuts, cuts[1:], strict=False):
+        table = {
+            "row": pa.array(range(start, end), pa.int64()),
+            "text": [text for text, _ in rows[start:end]],
+            "label": pa.array([labels.index(label) for _, label in rows[start:end]], pa.int32()),
+        }
+        pq.write_table(pa.table(table), folder / f"{split}.parquet")
+    counts = dict(zip(artifacts.SPLITS, np.diff(cuts).tolist(), strict=True))
+    card = {"task": "text-classification", "labels": labels, "rows": counts, "columns": []}
+    artifacts.seal(folder, artifacts.DATASET, card)
+    return folder
+
+
+def write_base_model(folder: Path, rows: list[tuple[str, str]]) -> Path:
+    """Save a BERT of two layers with a WordPiece vocabulary of these rows' words, seeded."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel
+
+    words = sorted({word for text, _ in rows for word in text.replace(",", " ,").split()})
+    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789,", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789")]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({*words, *letters})]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERCUT_HOME", str(tmp_path / "home"))
+    for name in ("UNDERCUT_EVENTS", "UNDERCUT_RUN_PID", "UNDERCUT_MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder of 576 rows and three labels."""
+    return write_dataset(tmp_path_factory.mktemp("small") / "data", small_rows())
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretrained-model folder of a BERT with two layers of width 64."""
+    return write_base_model(tmp_path_factory.mktemp("tiny") / "base", small_rows())
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tmp_path_factory: pytest.TempPathFactory, small_data: Path, tiny_base: Path) -> Path:
+    """A model folder: the tiny base, fine-tuned for three epochs on the small data."""
+    from undercut.finetune.classifier import FinetuneConfig, finetune
+
+    folder = tmp_path_factory.mktemp("teacher")
+    before = os.environ.get("UNDERCUT_HOME")
+    os.environ["UNDERCUT_HOME"] = str(folder / "home")
+    config = FinetuneConfig(
+        base_model=str(tiny_base), epochs=6, learning_rate=3e-3, batch_tokens=256, train_embeddings=True, seed=3
+    )
+    finetune(small_data, folder / "model", config)
+    if before is None:
+        del os.environ["UNDERCUT_HOME"]
+    else:
+        os.environ["UNDERCUT_HOME"] = before
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets beside the checkout; the test is skipped where there is none."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("UNDERCUT_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real data sets at {folder} (set UNDERCUT_SHARED_DATA)")
+    return folder

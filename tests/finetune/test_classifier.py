@@ -1,0 +1,114 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from undercut import artifacts
+from undercut.errors import ConfigurationError
+from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.predictors import load_predictor
+
+SETTINGS = {"epochs": 3, "learning_rate": 3e-3, "train_embeddings": True, "patience": 3}
+
+
+def test_it_learns_and_says_how(small_data: Path, tiny_teacher: Path) -> None:
+    manifest = artifacts.verify(tiny_teacher, artifacts.MODEL)
+    curve = manifest["metrics"]["curve"]
+    assert manifest["format"] == "torch"
+    assert manifest["labels"] == ["cancel", "refund", "track"]
+    assert manifest["dataset"] == artifacts.load(small_data, artifacts.DATASET)["digest"]
+    assert [point["epoch"] for point in curve] == list(range(1, len(curve) + 1))
+    assert curve[0]["train_loss"] == pytest.approx(1.098, abs=0.02)
+    assert curve[-1]["validation_accuracy"] > 0.97
+    texts, labels = artifacts.texts_and_labels(small_data, "test")
+    probabilities = load_predictor(tiny_teacher).probabilities(texts)
+    assert probabilities.shape == (116, 3)
+    assert (probabilities.argmax(1) == labels).mean() > 0.97
+
+
+def test_same_settings_same_weights_and_no_checkpoint_left(small_data: Path, tiny_base: Path, tmp_path: Path) -> None:
+    config = FinetuneConfig(base_model=str(tiny_base), **SETTINGS)
+    digests = [finetune(small_data, tmp_path / name, config)["digest"] for name in "ab"]
+    assert digests[0] == digests[1]
+    assert list((tmp_path / "home" / "checkpoints").iterdir()) == []
+
+
+TRAIN = """
+import json, sys
+from pathlib import Path
+from undercut.finetune.classifier import FinetuneConfig, finetune
+data, output, settings = sys.argv[1:]
+finetune(Path(data), Path(output), FinetuneConfig(**json.loads(settings)))
+"""
+
+
+@pytest.mark.parametrize("after", [5, 60])
+def test_a_killed_training_resumes_to_the_same_weights(
+    small_data: Path, tiny_base: Path, tmp_path: Path, after: int
+) -> None:
+    """Killed in the first pass (step 5 of 45) and in the second (step 15)."""
+    settings = {**SETTINGS, "base_model": str(tiny_base), "batch_tokens": 256, "checkpoint_seconds": 0.01}
+    events = tmp_path / "events.jsonl"
+
+    def start(output: str) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-c", TRAIN, str(small_data), str(tmp_path / output), json.dumps(settings)]
+        return subprocess.Popen(command, env={**os.environ, "UNDERCUT_EVENTS": str(events)})
+
+    assert start("whole").wait() == 0
+    events.unlink()
+    victim = start("resumed")
+    while not events.exists() or events.read_text().count('"progress"') < after:
+        assert victim.poll() is None, "ended before it could be killed"
+        time.sleep(0.005)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert not (tmp_path / "resumed" / "model.json").exists()
+    assert start("resumed").wait() == 0
+    assert "resumed at step" in events.read_text()
+    whole, resumed = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "resumed"))
+    assert whole.keys() == resumed.keys()
+    assert all(np.array_equal(whole[k], resumed[k]) for k in whole)
+    digests = {artifacts.verify(tmp_path / n, artifacts.MODEL)["digest"] for n in ("whole", "resumed")}
+    assert len(digests) == 1
+
+
+def test_time_and_money_stop_it(small_data: Path, tiny_base: Path, tmp_path: Path) -> None:
+    config = FinetuneConfig(
+        base_model=str(tiny_base), epochs=500, patience=500, budget_usd=0.001, usd_per_hour=1.8, max_seconds=60
+    )
+    assert config.allowance_seconds == pytest.approx(2.0)
+    started = time.monotonic()
+    manifest = finetune(small_data, tmp_path / "model", config)
+    assert time.monotonic() - started < 8
+    assert manifest["metrics"]["stopped_by"] == "max_seconds"
+    assert "no second pass" in manifest["method"]
+
+
+def test_rare_labels_can_weigh_more() -> None:
+    from undercut.tasks.text_classification import balanced_weights
+
+    weights = balanced_weights(np.array([0, 0, 0, 1]), 2)
+    assert weights.tolist() == pytest.approx([2 / 3, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("epochs", 0), ("learning_rate", 2), ("class_weights", "some"), ("max_seconds", -1), ("budget_usd", 1)],
+)
+def test_a_wrong_setting_is_refused(setting: str, value: object) -> None:
+    field = "usd_per_hour" if setting == "budget_usd" else setting
+    with pytest.raises(ConfigurationError, match=f"^{field}: got"):
+        FinetuneConfig(**{setting: value})  # type: ignore[arg-type]
+
+
+def test_a_base_without_weights_is_refused(small_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=r"base_model: .* model\.safetensors"):
+        finetune(small_data, tmp_path / "out", FinetuneConfig(base_model=str(tmp_path / "base")))
