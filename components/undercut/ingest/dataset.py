@@ -1,0 +1,156 @@
+"""Labelled text to a dataset folder: read, clean, split, write, say what became of every row.
+
+Two passes. The first (``staging``) reads each source once and stages the cleaned rows on disk; then
+``split`` decides by 22 bytes a row where each goes; the second pass copies the staged rows to one
+Parquet file a split, batch by batch. No text stays in memory longer than its batch, so a source may
+be larger than the memory; it needs about its own size of free disk.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from undercut import artifacts, events
+from undercut.artifacts import SPLITS
+from undercut.errors import ConfigurationError
+from undercut.ingest.read import Source, open_source
+from undercut.ingest.rules import MINIMUM_LABEL_ROWS
+from undercut.ingest.split import FATES, TRAIN, Fates, decide
+from undercut.ingest.staging import Staged, stage
+from undercut.ingest.write import Written, write_splits
+
+MAX_CHARACTERS_LIMIT = 1_000_000
+MINIMUM_ROWS = {"train": 8, "validation": 2, "test": 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestConfig:
+    """Settings: where the rows come from and how they are split.
+
+    ``split`` is ``stratified`` (70/10/20 by label), ``column:NAME`` (a column that says train,
+    validation or test) or ``time:NAME`` (the oldest 70 % to train, the newest 20 % to test). What a
+    source or a column gives is not cut again: only splits without a row are cut off the training rows.
+
+    Raises:
+        ConfigurationError: a value is not allowed.
+    """
+
+    source: str
+    validation_source: str = ""
+    test_source: str = ""
+    text_column: str = ""
+    label_column: str = ""
+    split: str = "stratified"
+    max_characters: int = 20000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ConfigurationError("source", self.source, "a CSV, TSV, JSONL or Parquet file")
+        kind, _, column = self.split.partition(":")
+        if self.split != "stratified" and not (kind in ("column", "time") and column):
+            raise ConfigurationError("split", self.split, "stratified, column:NAME or time:NAME")
+        if not 1 <= self.max_characters <= MAX_CHARACTERS_LIMIT:
+            raise ConfigurationError("max_characters", self.max_characters, f"from 1 to {MAX_CHARACTERS_LIMIT:,}")
+        if self.seed < 0:
+            raise ConfigurationError("seed", self.seed, "a whole number, zero or more")
+
+
+def ingest(config: IngestConfig, output: Path) -> artifacts.Manifest:
+    """Write a sealed dataset folder.
+
+    Args:
+        config: the settings.
+        output: the folder, made if it is not there.
+
+    Returns:
+        The manifest, ``dataset.json``.
+
+    Raises:
+        ConfigurationError: a source is missing, unreadable, damaged, empty, or of an unknown format;
+            a column is not found; or what is left has one label only or too few rows.
+    """
+    sources = _open(config)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="staged-", dir=output) as folder:
+        staged = stage(sources, Path(folder) / "rows.arrow", config.max_characters, config.split)
+        _check_read(staged, sources)
+        keys = staged.rows.as_keys()
+        fates, cut = decide(keys, config.seed)
+        _check_kept(staged, sources, fates)
+        written = write_splits(staged, fates, [source.uri for source in sources], output)
+    given = [split for i, split in enumerate(SPLITS) if (keys.given == i).any()]
+    how = {"method": config.split, "seed": config.seed, "given": given, "cut_off_training": cut}
+    manifest = artifacts.seal(output, artifacts.DATASET, _content(sources, staged, written) | {"split": how})
+    events.message(_summary(manifest))
+    return manifest
+
+
+def _open(config: IngestConfig) -> list[Source]:
+    """Open all sources before any is read, so that a fault in the last costs nothing."""
+    uris = {f: getattr(config, f) for f in ("source", "validation_source", "test_source")}
+    return [open_source(f, uri, config.text_column, config.label_column) for f, uri in uris.items() if uri]
+
+
+def _check_read(staged: Staged, sources: list[Source]) -> None:
+    if len(staged.label_numbers) < 2:
+        found = f"one label ('{next(iter(staged.label_numbers))}')" if staged.label_numbers else "no usable row"
+        reasons = _main_reasons(staged.rejected.counts)
+        raise ConfigurationError("source", f"{sources[0].uri} with {found}", "at least two labels", reasons)
+
+
+def _check_kept(staged: Staged, sources: list[Source], fates: Fates) -> None:
+    """Refuse what could be neither learned nor measured."""
+    counts = dict(zip(FATES, np.bincount(fates, minlength=len(FATES)).tolist(), strict=True))
+    reasons = _main_reasons(staged.rejected.counts | {r: n for r, n in counts.items() if r not in SPLITS and n})
+    labels = np.unique(np.frombuffer(staged.rows.labels, np.int32)[fates == TRAIN])
+    if len(labels) < 2:
+        got = f"{sources[0].uri} with {len(labels)} label(s) left to train on"
+        raise ConfigurationError("source", got, f"two labels of {MINIMUM_LABEL_ROWS} rows or more", reasons)
+    for split, minimum in MINIMUM_ROWS.items():
+        if counts[split] < minimum:
+            field = next((s.field for s in sources if s.field == f"{split}_source"), "source")
+            got = f"{counts[split]} {split} rows of {sum(staged.rows_read)} rows read"
+            raise ConfigurationError(field, got, f"at least {minimum} {split} rows", f"Add rows; {reasons}")
+
+
+def _main_reasons(counts: Mapping[str, int]) -> str:
+    most = sorted(counts.items(), key=lambda item: -item[1])[:3]
+    return "rows rejected: " + (", ".join(f"{count:,} for '{reason}'" for reason, count in most) or "none")
+
+
+def _content(sources: list[Source], staged: Staged, written: Written) -> dict[str, Any]:
+    read, kept, rejected = sum(staged.rows_read), int(written.rows.sum()), staged.rejected.total
+    assert read == kept + rejected, f"{read} rows read, {kept} kept, {rejected} rejected"
+    return {
+        "task": "text-classification",
+        "labels": written.labels,
+        "rows": dict(zip(SPLITS, written.rows.sum(axis=0).tolist(), strict=True)),
+        "columns": staged.columns,
+        "rows_read": read,
+        "rows_kept": kept,
+        "rows_rejected": rejected,
+        "rejected": staged.rejected.content(),
+        "repaired": written.repaired.content(),
+        "sources": [
+            {
+                "uri": source.uri,
+                "sha256": artifacts.file_digest(source.path),
+                "rows": rows,
+                "split": ", ".join(split for split, count in zip(SPLITS, counts, strict=True) if count),
+            }
+            for source, rows, counts in zip(sources, staged.rows_read, written.rows.tolist(), strict=True)
+        ],
+        "label_counts": written.label_counts,
+        "characters": written.characters,
+    }
+
+
+def _summary(manifest: artifacts.Manifest) -> str:
+    rows = ", ".join(f"{count:,} {split}" for split, count in manifest["rows"].items())
+    rejected = ", ".join(f"{entry['count']:,} {entry['reason']}" for entry in manifest["rejected"])
+    return f"{manifest['rows_read']:,} rows read: {rows}; rejected: {rejected or 'none'}"

@@ -1,0 +1,67 @@
+"""JSON Lines: one object a line; the first object's keys are the columns."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from undercut.errors import ConfigurationError
+from undercut.ingest.lines import Lines, open_lines
+from undercut.ingest.read import Record
+from undercut.ingest.rules import JSON, KEYS, REPAIR_BITS, SCHEMA
+
+_SEARCHED_LINES = 1000
+
+
+class JsonLinesReader:
+    """A file with one JSON object a line."""
+
+    def __init__(self, path: Path, field: str, uri: str) -> None:
+        """Read the first object's keys.
+
+        Raises:
+            ConfigurationError: none of the first thousand lines is a JSON object.
+        """
+        self.path, self.field, self.uri = path, field, uri
+        self._lines: Lines | None = None
+        with open_lines(path, field, uri) as lines:
+            head = [line for line in islice(lines, _SEARCHED_LINES) if line.strip()]
+        is_list = bool(head) and head[0].strip() in ("[", "[{")
+        first = next((content for line in head if (content := _parse(line))), None)
+        if first is None or is_list:
+            remedy = "Write one object a line, not a list of objects or an indented one"
+            raise ConfigurationError(field, uri, "JSON Lines: a JSON object on each line", remedy)
+        self.columns = list(first)
+
+    @property
+    def position(self) -> int:
+        """Return the bytes read so far."""
+        return self._lines.position if self._lines else 0
+
+    def records(self, text: int, label: int, max_characters: int) -> Iterator[Record]:
+        """Yield all records; blank lines are passed over."""
+        known = frozenset(self.columns)
+        needed = {self.columns[text], self.columns[label]}
+        with open_lines(self.path, self.field, self.uri) as lines:
+            self._lines = lines
+            for line in lines:
+                content = _parse(line)
+                if content is None:
+                    if line.strip():
+                        yield Record(lines.first, (line,), JSON)
+                elif content.keys() <= known:
+                    yield Record(lines.first, [content.get(key) for key in self.columns])
+                elif needed <= content.keys():
+                    yield Record(lines.first, [content.get(key) for key in self.columns], repair=REPAIR_BITS[KEYS])
+                else:
+                    yield Record(lines.first, (line,), SCHEMA)
+                lines.start_record()
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
