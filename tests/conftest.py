@@ -2,6 +2,11 @@
 
 import os
 import random
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +132,71 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data sets at {folder} (set UNDERCUT_SHARED_DATA)")
     return folder
+
+
+def write_linear_model(folder: Path, data: Path, rows: int | None = None, labels: list[str] | None = None) -> Path:
+    """Seal a linear model: each label's mean features over the first training rows, no fit.
+
+    Args:
+        folder: where it goes.
+        data: a dataset folder.
+        rows: how many rows it learns from; fewer make it worse.
+        labels: the label names it answers with, in the dataset's order.
+    """
+    from undercut.linear import LinearModel, Vocabulary
+
+    card = artifacts.load(data, artifacts.DATASET)
+    texts, truth = (part[:rows] for part in artifacts.texts_and_labels(data, "train"))
+    vocabulary = Vocabulary.fit(texts)
+    weights = np.zeros((vocabulary.size, len(card["labels"])), np.float32)
+    for text, label in zip(texts, truth, strict=True):
+        found, values = vocabulary.features(text)
+        weights[found, label] += np.asarray(values, np.float32)
+    weights *= 12 / np.maximum(np.bincount(truth, minlength=weights.shape[1]), 1)
+    model = LinearModel(vocabulary, weights, np.zeros(weights.shape[1], np.float32), tuple(labels or card["labels"]))
+    model.save(folder)
+    manifest = {
+        "task": "text-classification",
+        "labels": list(model.labels),
+        "format": "linear",
+        "structure": "linear",
+        "precision": "as-is",
+        "base_model": None,
+        "dataset": card["digest"],
+        "method": "mean features of each label",
+        "parameters": {"rows": rows},
+        "parameter_count": int(weights.size),
+        "max_length": 0,
+        "metrics": {},
+        "lost": "",
+    }
+    artifacts.seal(folder, artifacts.MODEL, manifest)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_linear_model() -> Callable[..., Path]:
+    """:func:`write_linear_model`, for tests that want several."""
+    return write_linear_model
+
+
+@pytest.fixture(scope="session")
+def linear_model(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
+    """A small linear model folder that gets most of the small data right."""
+    return write_linear_model(tmp_path_factory.mktemp("linear") / "model", small_data)
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[str]:
+    """The address of a real MLflow server with a store of its own; it may still be starting."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    store = f"sqlite:///{tmp_path}/server.db"
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
+    command += ["--workers", "1", "--artifacts-destination", str(tmp_path / "objects")]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    yield f"http://127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,202 @@
+"""Whether the challenger takes the champion's place, and the move itself.
+
+The rule, on the same test rows, paired: the challenger is significantly better, or it is cheaper and
+not inferior (the difference's lower end above minus the margin). It has passed the bar before it
+comes here. Prices of two runs do not compare, so both models are timed here, in turns.
+
+Where the label sets differ, answers are compared by label name over this run's test rows: a row
+whose label a model does not know counts as its mistake.
+"""
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undercut import artifacts, events, registry, workspace
+from undercut.deploy.settings import DeployConfig
+from undercut.deploy.stages import report
+from undercut.intervals import paired_difference
+from undercut.predictors import Predictor, load_predictor
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BATCH = 32
+ROUNDS = 5
+TIMED_TEXTS = 64
+ATTEMPTS = 3
+LOCK_SECONDS = 600.0
+
+
+class PromotionError(RuntimeError):
+    """The alias could not be moved; the registry says what it names now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Challenger:
+    """The version that wants the alias, with what it is compared on.
+
+    ``batch`` is the batch size that the recipe's traffic stands for.
+    """
+
+    version: registry.Version
+    predictor: Predictor
+    data: Path
+    batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """What came of it: ``moved``, why, the champion before, and the comparison (None: nothing to compare)."""
+
+    moved: bool
+    reason: str
+    before: registry.Version | None
+    comparison: dict[str, Any] | None = None
+
+
+def promote(client: "MlflowClient", challenger: Challenger, config: DeployConfig) -> Promotion:
+    """Compare with the champion and move the alias if the rule says so.
+
+    The registry has no compare-and-set: other deployments of this machine wait for a lock, and the
+    alias is read again right before and after the move.
+
+    Raises:
+        PromotionError: another machine keeps moving the alias, or moved it after this one.
+        ConfigurationError: the champion's folder was tampered with.
+    """
+    name, number = challenger.version.name, challenger.version.number
+    with _lock(workspace.home() / "locks" / f"promote-{name}"):
+        for _ in range(ATTEMPTS):
+            before = registry.by_alias(client, name, registry.CHAMPION)
+            verdict = _decide(client, challenger, before, config)
+            if not verdict.moved:
+                return verdict
+            if _number(registry.by_alias(client, name, registry.CHAMPION)) != _number(before):
+                events.message("another deployment moved the champion meanwhile: comparing again")
+                continue
+            client.set_registered_model_alias(name, registry.CHAMPION, number)
+            if _number(registry.by_alias(client, name, registry.CHAMPION)) != number:
+                raise PromotionError(f"version {number} was made champion, then another deployment moved the alias")
+            return verdict
+    raise PromotionError(f"another deployment moved the champion {ATTEMPTS} times during the comparison; run again")
+
+
+def _number(version: registry.Version | None) -> str:
+    return version.number if version else ""
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + LOCK_SECONDS
+    with path.open("w") as stream:
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise PromotionError(f"another deployment has held {path} for {LOCK_SECONDS:.0f} s") from error
+                time.sleep(0.1)
+        yield
+
+
+def _decide(
+    client: "MlflowClient", challenger: Challenger, champion: registry.Version | None, config: DeployConfig
+) -> Promotion:
+    if champion is None:
+        return Promotion(moved=True, reason="the first champion", before=None)
+    if champion.digest == challenger.version.digest:
+        return Promotion(moved=False, reason="the champion already is this model: nothing to promote", before=champion)
+    rival = load_predictor(registry.fetch(client, champion), 1, champion.digest)
+    comparison = compare(challenger, rival, config)
+    moved, sentence = judge(comparison, config)
+    note = label_note(challenger.predictor.labels, rival.labels)
+    reason = f"Against version {champion.number}: {sentence}{note}"
+    return Promotion(moved=moved, reason=reason, before=champion, comparison=comparison)
+
+
+def label_note(challenger: Sequence[str], champion: Sequence[str]) -> str:
+    """Say how the label sets differ and what follows; empty if they do not."""
+    new, gone = sorted(set(challenger) - set(champion)), sorted(set(champion) - set(challenger))
+    if not new and not gone:
+        return ""
+    parts = [f"{verb} {', '.join(names)}" for verb, names in (("adds", new), ("drops", gone)) if names]
+    rule = "a test row whose label a model does not know counts as its mistake"
+    return f" The label sets differ: the challenger {' and '.join(parts)}; {rule}."
+
+
+def compare(challenger: Challenger, champion: Predictor, config: DeployConfig) -> dict[str, Any]:
+    """Compare both on the data's test rows.
+
+    Returns:
+        ``rows``; ``accuracy`` of each; ``difference`` (challenger minus champion: value, low, high, 95 %);
+        ``milliseconds_per_request`` of each at ``batch``; ``saving`` (share; negative: dearer).
+    """
+    manifest = artifacts.load(challenger.data, artifacts.DATASET)
+    texts, indices = artifacts.texts_and_labels(challenger.data, "test")
+    truth = np.array(manifest["labels"], dtype=np.object_)[indices]
+    correct = [_answers(model, texts) == truth for model in (challenger.predictor, champion)]
+    difference = paired_difference(correct[0], correct[1], seed=config.seed)
+    seconds = seconds_per_request([challenger.predictor, champion], texts, challenger.batch)
+    sides = ("challenger", "champion")
+    return {
+        "rows": len(texts),
+        "accuracy": {side: float(c.mean()) for side, c in zip(sides, correct, strict=True)},
+        "difference": {"value": difference.value, "low": difference.low, "high": difference.high},
+        "batch": challenger.batch,
+        "milliseconds_per_request": {side: s * 1000 for side, s in zip(sides, seconds, strict=True)},
+        "saving": 1 - seconds[0] / seconds[1],
+    }
+
+
+def _answers(model: Predictor, texts: Sequence[str]) -> NDArray[np.object_]:
+    order = np.argsort([len(text) for text in texts], kind="stable")  # like lengths together: less padding
+    labels = np.array(model.labels, dtype=np.object_)
+    answers = np.empty(len(texts), dtype=np.object_)
+    for start in range(0, len(texts), BATCH):
+        report("comparing with the champion", start / len(texts))
+        rows = order[start : start + BATCH]
+        answers[rows] = labels[model.probabilities([texts[i] for i in rows]).argmax(axis=1)]
+    return answers
+
+
+def seconds_per_request(models: Sequence[Predictor], texts: Sequence[str], batch: int) -> list[float]:
+    """Time models in turns, ``ROUNDS`` rounds over the same texts; returns each one's median round."""
+    chosen = list(texts[:: max(1, len(texts) // TIMED_TEXTS)])[:TIMED_TEXTS]
+    batches = [chosen[i : i + batch] for i in range(0, len(chosen), batch)]
+    times = np.empty((ROUNDS, len(models)))
+    for model in models:
+        model.probabilities(batches[0])  # the first call allocates
+    for turn in range(ROUNDS):
+        for i, model in enumerate(models):
+            started = time.perf_counter()
+            for texts_of_batch in batches:
+                model.probabilities(texts_of_batch)
+            times[turn, i] = time.perf_counter() - started
+    return [float(median) / len(chosen) for median in np.median(times, axis=0)]
+
+
+def judge(comparison: dict[str, Any], config: DeployConfig) -> tuple[bool, str]:
+    """Apply the rule to what :func:`compare` returned: promote or not, and the reason in a sentence."""
+    difference, saving = comparison["difference"], comparison["saving"]
+    if difference["low"] > 0:
+        promote, verdict = True, "significantly better"
+    elif difference["low"] <= -config.margin:
+        promote, verdict = False, f"not shown to be within {config.margin:g} of it"
+    elif saving >= config.minimum_saving:
+        promote, verdict = True, "cheaper and not inferior"
+    else:
+        verdict = f"not inferior, but neither better nor at least {config.minimum_saving:.0%} cheaper"
+        promote = False
+    interval = f"{difference['value']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
+    price = f"costs {abs(saving):.0%} {'less' if saving >= 0 else 'more'} a request"
+    return promote, f"accuracy {interval} on {comparison['rows']:,} rows, {price}: {verdict}."

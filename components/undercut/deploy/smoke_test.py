@@ -1,0 +1,138 @@
+"""Ask a real server, over HTTP, what the model answers, and hold it against the model itself.
+
+The server is a process of its own on a free loopback port. It watches this process and ends with it,
+writes to a file (a child that inherits stdout would keep KFP's runner waiting), and is stopped here.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+
+from undercut import events
+from undercut.predictors import Predictor
+
+START_SECONDS = 90.0
+REQUEST_SECONDS = 30.0
+STOP_SECONDS = 10.0
+TOLERANCE = 1e-4
+
+
+class SmokeTestError(RuntimeError):
+    """The served model does not answer, or not as the model itself does."""
+
+
+def smoke_test(folder: Path, name: str, digest: str, texts: Sequence[str], predictor: Predictor) -> dict[str, Any]:
+    """Serve ``folder``, ask for ``texts`` by both protocols, compare.
+
+    Args:
+        folder: the model folder.
+        name: the model's name.
+        digest: the folder's digest, which the server checks.
+        texts: at most one batch of the server's.
+        predictor: the same model in this process.
+
+    Returns:
+        What was done: ``rows``, ``startup_seconds``, ``request_ms`` (V1, one text, median of ten), ``checks``.
+
+    Raises:
+        SmokeTestError: with what was expected and what came.
+    """
+    probabilities = predictor.probabilities(texts)
+    labels = [predictor.labels[i] for i in probabilities.argmax(axis=1)]
+    started = time.perf_counter()
+    with _server(folder, name, digest) as (url, session):
+        startup = time.perf_counter() - started
+        v1, v2 = f"{url}/v1/models/{name}:predict", f"{url}/v2/models/{name}/infer"
+        answers = _post(session, v1, {"instances": list(texts)})["predictions"]
+        _compare("V1", labels, [a["label"] for a in answers], probabilities, [a["probability"] for a in answers])
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}
+        outputs = {o["name"]: o["data"] for o in _post(session, v2, {"inputs": [tensor]})["outputs"]}
+        _compare("V2", labels, outputs["label"], probabilities, outputs["probability"])
+        refused = session.post(v1, json={"instances": [0]}, timeout=REQUEST_SECONDS).status_code
+        if refused != requests.codes.bad_request:
+            raise SmokeTestError(f"a request without a text was answered with {refused}, not with 400")
+        latency = _request_ms(session, v1, texts)
+    checks = ["V1 answers", "V2 answers", "health", "bad input refused", "digest"]
+    events.message(f"smoke test: {len(texts)} rows by V1 and V2 equal the model's own answers")
+    return {"rows": len(texts), "startup_seconds": round(startup, 2), "request_ms": latency, "checks": checks}
+
+
+@contextlib.contextmanager
+def _server(folder: Path, name: str, digest: str) -> Iterator[tuple[str, requests.Session]]:
+    command = [sys.executable, "-m", "undercut.serving", "--model", str(folder), "--name", name]
+    command += ["--port", "0", "--digest", digest]
+    environment = {**os.environ, "UNDERCUT_RUN_PID": str(os.getpid())}
+    with tempfile.TemporaryDirectory() as scratch, requests.Session() as session:
+        session.trust_env = False  # a proxy of the environment is not for the loopback
+        log = Path(scratch) / "server.log"
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, env=environment
+            )
+        try:
+            url = _wait_until_ready(process, log)
+            health = session.get(f"{url}/v2/health/ready", timeout=REQUEST_SECONDS)
+            if health.json() != {"ready": True}:
+                raise SmokeTestError(f"health: {health.text}")
+            yield url, session
+        except requests.RequestException as error:
+            raise SmokeTestError(f"the server does not answer: {error}") from error
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        ended = process.poll() is not None
+        text = log.read_text()
+        ready = re.search(r"^serving .* at (http://\S+)", text, re.MULTILINE)
+        if ready:
+            return ready[1]
+        if ended:
+            raise SmokeTestError(f"the server ended with code {process.returncode}: {text.strip()[-2000:]}")
+        time.sleep(0.05)
+    raise SmokeTestError(f"the server was not ready within {START_SECONDS:.0f} s")
+
+
+def _post(session: requests.Session, url: str, body: object) -> Any:
+    response = session.post(url, json=body, timeout=REQUEST_SECONDS)
+    if not response.ok:
+        raise SmokeTestError(f"{url}: {response.status_code} {response.text[:500]}")
+    return response.json()
+
+
+def _compare(
+    protocol: str, labels: list[str], got: list[str], probabilities: np.ndarray[Any, Any], shown: list[float]
+) -> None:
+    wrong = [(i, want, have) for i, (want, have) in enumerate(zip(labels, got, strict=True)) if want != have]
+    if wrong:
+        i, want, have = wrong[0]
+        raise SmokeTestError(f"{protocol}: {len(wrong)} of {len(labels)} labels differ; row {i}: {have}, not {want}")
+    difference = float(np.abs(np.asarray(shown) - probabilities.max(axis=1)).max())
+    if difference > TOLERANCE:
+        raise SmokeTestError(f"{protocol}: probabilities differ by up to {difference:.2g}")
+
+
+def _request_ms(session: requests.Session, url: str, texts: Sequence[str]) -> float:
+    times = []
+    for text in texts[:10]:
+        started = time.perf_counter()
+        _post(session, url, {"instances": [text]})
+        times.append(time.perf_counter() - started)
+    return round(float(np.median(times)) * 1000, 2)

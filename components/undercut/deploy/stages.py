@@ -1,0 +1,10 @@
+"""How far a deployment is, for the person watching."""
+
+from undercut import events
+
+STAGES = ("checking the folder", "registering", "testing the server", "comparing with the champion", "done")
+
+
+def report(stage: str, share: float = 0.0) -> None:
+    """Report a stage of :data:`STAGES` and the share of it that is done."""
+    events.progress(STAGES.index(stage) + share, len(STAGES) - 1, stage)
