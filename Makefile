@@ -32,7 +32,7 @@ test: setup  ## all tests
 	$(BIN)/pytest
 
 test-fast: setup  ## the tests that take seconds
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not benchmark"
 
 check: setup  ## format, lint, types, dead code
 	$(BIN)/ruff format --check .

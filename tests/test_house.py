@@ -10,7 +10,6 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
-
 import undercut
 
 PACKAGE = Path(undercut.__file__).parent

@@ -1,5 +1,4 @@
 import pytest
-
 from undercut.candidates import DEFAULT_CANDIDATES
 from undercut.check.settings import check_settings
 from undercut.costs import available_cores
