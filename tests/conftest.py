@@ -186,6 +186,30 @@ def linear_model(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> 
     return write_linear_model(tmp_path_factory.mktemp("linear") / "model", small_data)
 
 
+def write_lost_model(folder: Path, structure: str = "linear", precision: str = "as-is") -> Path:
+    """Seal the folder of a candidate that was lost: a manifest with the reason, and no weights."""
+    folder.mkdir(parents=True)
+    manifest = {
+        "task": "text-classification",
+        "labels": sorted(PHRASES),
+        "format": "torch",
+        "structure": structure,
+        "precision": precision,
+        "parameters": {},
+        "max_length": 64,
+        "metrics": {},
+        "lost": "it answers differently",
+    }
+    artifacts.seal(folder, artifacts.MODEL, manifest)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lost_model() -> Callable[..., Path]:
+    """:func:`write_lost_model`, for tests of what becomes of a lost candidate."""
+    return write_lost_model
+
+
 @pytest.fixture
 def mlflow_server(tmp_path: Path) -> Iterator[str]:
     """The address of a real MLflow server with a store of its own; it may still be starting."""

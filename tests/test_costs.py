@@ -1,7 +1,9 @@
+import subprocess
+import sys
 import time
 
 import pytest
-from undercut.costs import Stopwatch, merge, parse_price_book
+from undercut.costs import Stopwatch, merge, parse_price_book, peak_memory_bytes
 from undercut.errors import ConfigurationError
 
 BOOK = {
@@ -41,6 +43,11 @@ def test_merge_counts_a_shared_step_once() -> None:
         ({"devices": {"cpu-core": {"usd_per_hour": "cheap"}}}, "prices.devices.cpu-core.usd_per_hour"),
         ({"devices": {"cpu-core": {"usd_per_hour": -1}}}, "prices.devices.cpu-core.usd_per_hour"),
         ({"devices": []}, "prices.devices"),
+        ({"devices": {"cpu-core": 0.05}}, "prices.devices.cpu-core"),
+        (
+            {"hosted": [{"name": "Big", "input": -1, "output": 1, "date": "x", "source": "x"}]},
+            r"prices.hosted\[0\].input",
+        ),
         ({"hosted": [{"name": "Big", "input": 1, "output": 1, "source": "x"}]}, r"prices.hosted\[0\].date"),
     ],
 )
@@ -52,3 +59,17 @@ def test_a_wrong_price_book_is_refused(change: dict, field: str) -> None:
 def test_an_unknown_device_is_named() -> None:
     with pytest.raises(ConfigurationError, match="nvidia-b300"):
         parse_price_book(BOOK).usd_per_hour("nvidia-b300")
+
+
+def test_a_price_book_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"^prices: got \[\]; allowed: a mapping"):
+        parse_price_book([])  # type: ignore[arg-type]
+
+
+def test_peak_memory_is_the_programs_own_and_not_that_of_the_one_that_started_it() -> None:
+    """Linux hands ``ru_maxrss`` on from a process to the program that it becomes."""
+    ballast = bytearray(500_000_000)
+    assert peak_memory_bytes() > len(ballast)
+    code = "from undercut.costs import peak_memory_bytes; print(peak_memory_bytes())"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 5e6 < int(found.stdout) < 200e6

@@ -21,6 +21,7 @@ def test_norms_and_biases_do_not_decay() -> None:
 
 
 def test_fast_float32_is_used_only_where_it_is_exact() -> None:
+    torch.set_float32_matmul_precision("highest")  # whatever a training before left
     error = medium_error()
     assert torch.get_float32_matmul_precision() == "highest"
     precision = choose_precision("cpu")

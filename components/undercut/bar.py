@@ -43,7 +43,8 @@ class Bar:
 
 
 def _within(field: str, value: object, low: float, high: float, remedy: str = "") -> None:
-    allowed = f"a number above {max(low, 0):g} and below {high:g}" if low >= 0 else "a number from 0"
+    inclusive = "a number from 0" if high == float("inf") else f"a number from 0 to {high:.0f}"
+    allowed = f"a number above {low:g} and below {high:g}" if low >= 0 else inclusive
     if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
         raise ConfigurationError(field, value, allowed, remedy)
 

@@ -5,6 +5,7 @@ as a cloud bills. Prices come from ``pipelines/prices.yaml``; each carries its d
 """
 
 import os
+import re
 import resource
 import sys
 import time
@@ -59,10 +60,22 @@ def _cpu_seconds() -> float:
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
-def _peak_memory_bytes() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return max(resource.getrusage(kind).ru_maxrss for kind in kinds) * unit
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process has held.
+
+    Linux keeps ``ru_maxrss`` across ``exec``, so that a small process started by a large one would
+    report the large one's peak; ``VmHWM`` begins anew with the program (proc(5)).
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _peak_of_children_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _energy_joules() -> float | None:
@@ -96,7 +109,7 @@ class Stopwatch:
             cores=available_cores(),
             gpus=gpus,
             accelerator=accelerator,
-            peak_memory_bytes=_peak_memory_bytes(),
+            peak_memory_bytes=max(peak_memory_bytes(), _peak_of_children_bytes()),
             output_bytes=output_bytes,
             energy_joules=energy - self._energy if known and energy and self._energy else None,
         )
@@ -155,6 +168,7 @@ def parse_price_book(content: Mapping[str, Any]) -> PriceBook:
     Raises:
         ConfigurationError: names the entry, the value and what is allowed.
     """
+    content = _mapping("prices", content)
     devices = {}
     for name, entry in _mapping("prices.devices", content.get("devices")).items():
         field = f"prices.devices.{name}"

@@ -40,7 +40,8 @@ def emit(kind: str, **content: object) -> None:
     line = json.dumps({"time": time.time(), **_task, "type": kind, **content}, ensure_ascii=False, default=str)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, line.encode() + b"\n")
+        # Half a surrogate pair (a file name that is not UTF-8) becomes its escape, which JSON reads.
+        os.write(descriptor, line.encode(errors="backslashreplace") + b"\n")
     finally:
         os.close(descriptor)
 

@@ -4,6 +4,7 @@ Batches of like length, one evaluation on held-out rows an epoch, early stopping
 weights at the end.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,8 +119,9 @@ def _after_epoch(
     state.extra.setdefault("curve", []).append(point)
     if rows is None:
         return True
-    if point["validation_loss"] < state.extra.get("best_loss", float("inf")):
-        state.extra |= {"best_loss": point["validation_loss"], "best_epoch": epoch}
+    loss = math.inf if math.isnan(point["validation_loss"]) else point["validation_loss"]
+    if loss < state.extra.get("best_loss", math.inf) or "best_epoch" not in state.extra:
+        state.extra |= {"best_loss": loss, "best_epoch": epoch}
         trained = ((n, p) for n, p in model.named_parameters() if p.requires_grad)
         best.update({n: p.detach().clone() for n, p in trained})
     return bool(epoch - state.extra["best_epoch"] < config.patience)

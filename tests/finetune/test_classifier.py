@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from undercut import artifacts
 from undercut.errors import ConfigurationError
-from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.finetune.classifier import FinetuneConfig, _second_pass_failed, finetune
+from undercut.fitting import FitResult
 from undercut.predictors import load_predictor
 
 SETTINGS = {"epochs": 3, "learning_rate": 3e-3, "train_embeddings": True, "patience": 3}
@@ -112,3 +113,25 @@ def test_a_base_without_weights_is_refused(small_data: Path, tmp_path: Path) -> 
     (tmp_path / "base" / "config.json").write_text("{}")
     with pytest.raises(ConfigurationError, match=r"base_model: .* model\.safetensors"):
         finetune(small_data, tmp_path / "out", FinetuneConfig(base_model=str(tmp_path / "base")))
+
+
+def test_a_training_that_gives_no_number_is_refused(small_data: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """The base's embeddings hold one NaN, as after a conversion that overflowed."""
+    base = tmp_path / "base"
+    base.mkdir()
+    artifacts.copy_files(tiny_base, base, ["config.json", "tokenizer.json"])
+    weights = load_file(tiny_base / "model.safetensors")
+    weights["embeddings.LayerNorm.weight"] = weights["embeddings.LayerNorm.weight"].copy()
+    weights["embeddings.LayerNorm.weight"][0] = np.nan
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigurationError, match=r"learning_rate: got 0\.003; .* diverged \(validation loss nan\)"):
+        finetune(small_data, tmp_path / "out", FinetuneConfig(**(SETTINGS | {"base_model": str(base), "epochs": 1})))
+    assert not (tmp_path / "out" / "model.json").exists()
+
+
+@pytest.mark.parametrize(("loss", "discarded"), [(0.21, False), (0.31, True), (float("nan"), True)])
+def test_a_second_pass_that_went_wrong_is_discarded(loss: float, discarded: bool) -> None:
+    def result(train_loss: float) -> FitResult:
+        return FitResult(best_epoch=1, epochs=1, seconds=1.0, stopped_by="", curve=[{"train_loss": train_loss}])
+
+    assert bool(_second_pass_failed(result(0.2), result(loss))) is discarded

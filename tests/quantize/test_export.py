@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,45 @@ def test_a_conversion_that_answers_differently_is_lost(small_data: Path, tiny_te
 def test_precision_is_checked() -> None:
     with pytest.raises(ConfigurationError, match="as-is, fp32 or int8"):
         QuantizeConfig(precision="int3")
+
+
+def test_a_wrong_number_of_rows_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="compared_rows: got 0; allowed: a whole number from 1"):
+        QuantizeConfig(compared_rows=0)
+
+
+@pytest.mark.parametrize("precision", ["as-is", "int8"])
+def test_a_lost_structure_keeps_its_reason_and_gets_the_precision_it_was_wanted_in(
+    small_data: Path, lost_model: Callable[..., Path], tmp_path: Path, precision: str
+) -> None:
+    """Two forms of a lost structure are two candidates, told apart by name and digest."""
+    quantize(lost_model(tmp_path / "model"), small_data, tmp_path / "servable", QuantizeConfig(precision=precision))
+    manifest = artifacts.verify(tmp_path / "servable", artifacts.MODEL)
+    assert (manifest["structure"], manifest["precision"]) == ("linear", precision)
+    assert manifest["lost"] == "it answers differently"
+
+
+def test_a_linear_model_has_no_onnx_form(small_data: Path, linear_model: Path, tmp_path: Path) -> None:
+    quantize(linear_model, small_data, tmp_path / "servable", QuantizeConfig(precision="fp32"))
+    manifest = artifacts.verify(tmp_path / "servable", artifacts.MODEL)
+    assert manifest["lost"] == "fp32 needs a PyTorch model, this one is linear"
+
+
+@pytest.mark.slow
+def test_a_model_that_onnx_cannot_express_is_lost(small_data: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """Longformer's sliding window depends on the values of its input."""
+    from transformers import LongformerConfig, LongformerForSequenceClassification
+
+    config = LongformerConfig(
+        vocab_size=200, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, attention_window=[8], num_labels=3,
+    )  # fmt: skip
+    model = tmp_path / "model"
+    LongformerForSequenceClassification(config).save_pretrained(model)
+    artifacts.copy_files(tiny_base, model, ["tokenizer.json"])
+    content = {"format": "torch", "structure": "finetuned", "precision": "as-is", "labels": ["a", "b", "c"]}
+    artifacts.seal(model, artifacts.MODEL, content | {"max_length": 32, "parameters": {}, "metrics": {}, "lost": ""})
+    quantize(model, small_data, tmp_path / "servable", QuantizeConfig(precision="fp32"))
+    manifest = artifacts.verify(tmp_path / "servable", artifacts.MODEL)
+    assert manifest["lost"].startswith("fp32 needs ONNX, which cannot express this model: ")
+    assert manifest["files"] == {}

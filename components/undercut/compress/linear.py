@@ -70,6 +70,7 @@ def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) 
     if not argument:
         content["base_model"] = None
     artifacts.seal(output, artifacts.MODEL, content)
+    events.message(f"{vocabulary.size:,} n-grams fitted to {len(card['labels'])} labels, temperature {temperature:.2f}")
 
 
 def _both_splits(data: Path) -> tuple[list[str], NDArray[np.int64]]:

@@ -66,6 +66,9 @@ def evaluate(model: Path, data: Path, output: Path, config: EvaluateConfig) -> a
     content["mistakes"] = mistakes(table, probabilities, truth, manifest["labels"])
     for name, value in content["metrics"].items():
         events.metric(name, value["value"])
+    accuracy = content["metrics"]["accuracy"]
+    interval = f"{accuracy['low']:.3f} to {accuracy['high']:.3f}"
+    events.message(f"accuracy {accuracy['value']:.3f} ({interval}) on {content['n']:,} test rows")
     return artifacts.seal(output, artifacts.EVALUATION, content)
 
 
@@ -106,7 +109,7 @@ def figures(
     return {
         "n": len(truth),
         "metrics": {
-            "accuracy": accuracy_interval(predicted == truth, config.confidence, config.seed).as_dict(),
+            "accuracy": accuracy_interval(predicted == truth, config.confidence).as_dict(),
             "macro_f1": macro_f1_interval(confusion, config.confidence, config.seed).as_dict(),
             "calibration_error": calibration_error(probabilities, truth, config),
             "log_loss": mean_interval(losses, config),
@@ -188,7 +191,7 @@ def slices(table: pa.Table, correct: NDArray[np.bool_], config: EvaluateConfig) 
             "column": column,
             "value": value,
             "n": int(member.sum()),
-            "accuracy": accuracy_interval(correct[member], config.confidence, config.seed).as_dict(),
+            "accuracy": accuracy_interval(correct[member], config.confidence).as_dict(),
         }
         for column, value, member in found
         if member.any()

@@ -7,6 +7,7 @@ weights are the model.
 """
 
 import json
+import math
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -83,7 +84,8 @@ def finetune(data: Path, output: Path, config: FinetuneConfig) -> artifacts.Mani
         config: settings.
 
     Raises:
-        ConfigurationError: the base model cannot be read or is no encoder with a fast tokenizer.
+        ConfigurationError: the base model cannot be read or is no encoder with a fast tokenizer; or the
+            training diverged from its first epoch on.
     """
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -128,6 +130,7 @@ def finetune(data: Path, output: Path, config: FinetuneConfig) -> artifacts.Mani
         },
     )
     shutil.rmtree(folder)
+    events.message(method)
     return manifest
 
 
@@ -161,6 +164,7 @@ def _two_passes(
     events.message(f"choosing the epoch: {len(train.labels):,} rows to train, {len(held.labels):,} to validate")
     model = load_base(base, labels, config)
     result = _remembered(folder) or fit(model, task, train, held, settings, folder / "choose")
+    _refuse_divergence(result, config)
     method = f"full fine-tuning, epoch {result.best_epoch} of {config.epochs} chosen on validation"
     if not config.refit or result.stopped_by == "max_seconds":
         return model, result, f"{method}, stopped by {result.stopped_by or 'its end'}, no second pass"
@@ -182,12 +186,20 @@ def _two_passes(
     return model, result, f"{method}, trained again on train and validation"
 
 
+def _refuse_divergence(result: FitResult, config: FinetuneConfig) -> None:
+    loss = result.curve[result.best_epoch - 1]["validation_loss"]
+    if not math.isfinite(loss):
+        remedy = f"The training diverged (validation loss {loss}), or the base model holds numbers that are none"
+        raise ConfigurationError("learning_rate", config.learning_rate, "a smaller rate", remedy)
+
+
 def _second_pass_failed(first: FitResult, second: FitResult) -> str:
     """Say why the second pass cannot be trusted: it has no held-out rows to be judged by."""
     if second.stopped_by:
         return f"stopped by {second.stopped_by}"
     expected, got = first.curve[first.best_epoch - 1]["train_loss"], second.curve[-1]["train_loss"]
-    return f"training loss {got:.3f} against {expected:.3f} in the first" if got > 1.25 * expected + 0.05 else ""
+    close = got <= 1.25 * expected + 0.05  # False also where the loss is not a number
+    return "" if close else f"training loss {got:.3f} against {expected:.3f} in the first"
 
 
 def _remembered(folder: Path) -> FitResult | None:

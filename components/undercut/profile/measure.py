@@ -5,6 +5,7 @@ order, in rounds that alternate between candidates, so that a machine that slows
 Text in to label out, tokenising included. The median of the rounds is the figure.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -26,6 +27,7 @@ from undercut.errors import ConfigurationError
 from undercut.predictors import BatchTokenizer
 
 REQUESTS = 2000
+END_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,7 @@ class Worker:
     def __init__(self, folder: Path, texts_file: Path, core: int) -> None:
         command = [sys.executable, "-m", "undercut.profile.worker", str(folder), str(texts_file), str(core)]
         environment = {**os.environ, "UNDERCUT_RUN_PID": str(os.getpid())}
+        self.name = candidate_name(artifacts.load(folder, artifacts.MODEL))
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -62,15 +65,21 @@ class Worker:
         assert self.process.stdout is not None, "opened with a pipe"
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"a profiling process ended with code {self.process.wait()}: see the log above")
+            raise self._died()
         return line
+
+    def _died(self) -> RuntimeError:
+        return RuntimeError(f"the process that profiles {self.name} ended with code {self.process.wait()}: see its log")
 
     def work(self, batch: int, seconds: float, record: bool = True) -> None:
         """Let the candidate answer for some seconds."""
         assert self.process.stdin is not None, "opened with a pipe"
         command = {"batch": batch, "seconds": seconds, "start": self.position}
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._died() from error
         found = json.loads(self.read())
         self.position, self.peak_memory = found["position"], found["peak_memory_bytes"]
         if record:
@@ -78,10 +87,17 @@ class Worker:
             self.speeds[batch].append(found["requests"] / sum(found["latencies"]))
 
     def end(self) -> None:
-        """Close the worker's input, which ends it."""
+        """Close the worker's input, which ends it; one that does not end is killed."""
         assert self.process.stdin is not None, "opened with a pipe"
-        self.process.stdin.close()
-        self.process.wait(timeout=30)
+        assert self.process.stdout is not None, "opened with a pipe"
+        with contextlib.suppress(BrokenPipeError):  # it died with a command unread, which close() would send again
+            self.process.stdin.close()
+        try:
+            self.process.wait(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
 
 
 def profile(models: list[Path], teacher: Path, data: Path, output: Path, config: ProfileConfig) -> artifacts.Manifest:
@@ -103,39 +119,40 @@ def profile(models: list[Path], teacher: Path, data: Path, output: Path, config:
     workers = measure_in_turns([models[i] for i in alive], texts, config)
     by_index = dict(zip(alive, workers, strict=True))
     tokenizer = BatchTokenizer(teacher, artifacts.load(teacher, artifacts.MODEL)["max_length"])
+    node = machine()
     content = {
         "hardware": config.hardware,
-        "machine": machine(),
+        "machine": node,
         "threads": 1,
         "rounds": config.rounds,
         "tokens_per_request": float(np.mean([len(ids) for ids in tokenizer.ids(texts)])),
         "profiles": [_figures(m, by_index.get(i)) for i, m in enumerate(manifests)],
     }
+    events.message(f"{len(alive)} candidates in {config.rounds} rounds, on one thread of {node['cpu']}")
     return artifacts.seal(output, artifacts.PROFILES, content)
 
 
 def measure_in_turns(models: list[Path], texts: list[str], config: ProfileConfig) -> list[Worker]:
     """Load every candidate, warm each up, then let them work in rounds."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
         texts_file = Path(folder) / "texts.json"
         texts_file.write_text(json.dumps(texts), encoding="utf-8")
         events.message(f"loading {len(models)} candidates, each in a process of its own")
-        workers = [Worker(model, texts_file, cores[-1]) for model in models]
-        try:
-            for worker in workers:
-                worker.read()
-            total, done = (config.rounds + 1) * len(TRAFFIC) * len(workers), 0
-            for turn in range(config.rounds + 1):
-                for batch in TRAFFIC.values():
-                    for worker in workers:
-                        # The first round warms caches up and is not counted.
-                        worker.work(batch, config.seconds_per_cell / (1 if turn else 2), record=turn > 0)
-                        done += 1
-                        events.progress(done, total, f"round {turn} of {config.rounds}, batch {batch}")
-        finally:
-            for worker in workers:
-                worker.end()
+        workers = []
+        for model in models:
+            workers.append(Worker(model, texts_file, cores[-1]))
+            processes.callback(workers[-1].end)
+        for worker in workers:
+            worker.read()
+        total, done = (config.rounds + 1) * len(TRAFFIC) * len(workers), 0
+        for turn in range(config.rounds + 1):
+            for batch in TRAFFIC.values():
+                for worker in workers:
+                    # The first round warms caches up and is not counted.
+                    worker.work(batch, config.seconds_per_cell / (1 if turn else 2), record=turn > 0)
+                    done += 1
+                    events.progress(done, total, f"round {turn} of {config.rounds}, batch {batch}")
     return workers
 
 

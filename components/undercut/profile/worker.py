@@ -10,7 +10,6 @@ pools apart.
 import gc
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -18,7 +17,8 @@ from pathlib import Path
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 os.environ.update(dict.fromkeys(THREADS, "1"), TOKENIZERS_PARALLELISM="false")
 
-from undercut.predictors import Predictor, load_predictor  # noqa: E402  (the thread counts come first)
+from undercut.costs import peak_memory_bytes  # noqa: E402  (the thread counts come first)
+from undercut.predictors import Predictor, load_predictor  # noqa: E402
 from undercut.steps import watch_parent  # noqa: E402
 
 
@@ -60,7 +60,7 @@ def main() -> None:
     for line in sys.stdin:
         command = json.loads(line)
         found = measure(predictor, texts, command["batch"], command["seconds"], command["start"])
-        found["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        found["peak_memory_bytes"] = peak_memory_bytes()
         print(json.dumps(found), file=answers, flush=True)
 
 

@@ -32,6 +32,8 @@ class QuantizeConfig:
     def __post_init__(self) -> None:
         if self.precision not in ("as-is", "fp32", "int8"):
             raise ConfigurationError("precision", self.precision, "as-is, fp32 or int8")
+        if self.compared_rows < 1:
+            raise ConfigurationError("compared_rows", self.compared_rows, "a whole number from 1")
 
 
 def quantize(model: Path, data: Path, output: Path, config: QuantizeConfig) -> artifacts.Manifest:
@@ -48,10 +50,11 @@ def quantize(model: Path, data: Path, output: Path, config: QuantizeConfig) -> a
     manifest = artifacts.load(model, artifacts.MODEL)
     content = artifacts.content(manifest)
     output.mkdir(parents=True, exist_ok=True)
+    content["precision"] = config.precision
     if manifest["lost"] or config.precision == "as-is":
         artifacts.copy_files(model, output, manifest["files"])
         return artifacts.seal(output, artifacts.MODEL, content)
-    content |= {"precision": config.precision, "format": "onnx"}
+    content["format"] = "onnx"
     try:
         content["parameters"] = {**manifest["parameters"], **_convert(model, output, manifest, config)}
         difference = _compare(model, data, output, content, config)
@@ -71,11 +74,21 @@ def _convert(model: Path, output: Path, manifest: artifacts.Manifest, config: Qu
     if manifest["format"] != "torch":
         raise CandidateLost(f"{config.precision} needs a PyTorch model, this one is {manifest['format']}")
     events.message("exporting to ONNX")
-    opset = export_onnx(model, output / "model.onnx")
+    opset = _exported(model, output / "model.onnx", config.precision)
     if config.precision == "int8":
         events.message("quantizing weights to int8")
         quantize_int8(output / "model.onnx")
     return {"onnx_opset": opset}
+
+
+def _exported(model: Path, target: Path, precision: str) -> int:
+    from torch.onnx import OnnxExporterError
+
+    try:
+        return export_onnx(model, target)
+    except OnnxExporterError as error:
+        cause = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise CandidateLost(f"{precision} needs ONNX, which cannot express this model: {cause}") from error
 
 
 def export_onnx(model: Path, target: Path) -> int:
@@ -149,6 +162,7 @@ def _compare(
             f"{config.precision} answers differently from its source: same label on {agreement:.1%} of "
             f"{len(texts)} rows (at least {config.minimum_agreement:.0%} wanted), mean difference {difference:.3f}"
         )
+    events.message(f"same label as its source on {agreement:.1%} of {len(texts)} rows")
     return {"agreement": agreement, "mean_difference": difference, "rows": len(texts)}
 
 
