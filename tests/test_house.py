@@ -23,7 +23,11 @@ MODULES = sorted(
 STAGES = {p.parent.name for p in PACKAGE.glob("*/component.py")}
 # Each stage's Config: (module, class).
 CONFIGS = {
+    "deploy": ("undercut.deploy.settings", "DeployConfig"),
+    "evaluate": ("undercut.evaluate.measure", "EvaluateConfig"),
     "finetune": ("undercut.finetune.classifier", "FinetuneConfig"),
+    "ingest": ("undercut.ingest.dataset", "IngestConfig"),
+    "profile": ("undercut.profile.measure", "ProfileConfig"),
     "quantize": ("undercut.quantize.export", "QuantizeConfig"),
 }
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from undercut.errors import ConfigurationError
 
+# What the others must undercut: the fine-tuned model itself.
+REFERENCE = "finetuned/as-is"
 PRECISIONS = ("as-is", "fp32", "int8")
 DEFAULT_CANDIDATES = [
     {"structure": "finetuned", "precision": "as-is"},

@@ -6,6 +6,7 @@ from typing import Any
 
 from undercut.bar import TRAFFIC, Bar
 from undercut.intervals import Interval
+from undercut.wording import money, times
 
 TIE = 0.01
 POINTS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
@@ -47,8 +48,9 @@ def choose(contenders: Sequence[Contender], bar: Bar) -> Contender | None:
         contender.misses = misses(contender, bar, best)
     passed = [c for c in running if c.passed]
     chosen = cheapest(passed)
+    least = min((c.usd_per_million_requests for c in passed), default=0.0)
     for contender in contenders:
-        contender.verdict, contender.reason = verdict(contender, chosen, bar)
+        contender.verdict, contender.reason = verdict(contender, chosen, least)
     return chosen
 
 
@@ -77,8 +79,14 @@ def misses(contender: Contender, bar: Bar, best: float) -> list[str]:
     return found
 
 
-def verdict(contender: Contender, chosen: Contender | None, bar: Bar) -> tuple[str, str]:
-    """Return ``chosen``, ``passed``, ``missed`` or ``lost``, and the reason in a sentence."""
+def verdict(contender: Contender, chosen: Contender | None, least: float) -> tuple[str, str]:
+    """Return ``chosen``, ``passed``, ``missed`` or ``lost``, and the reason in a sentence.
+
+    Args:
+        contender: whom it is about.
+        chosen: what :func:`cheapest` returned.
+        least: the lowest price of those that passed; the chosen one's may be up to 1 % above it.
+    """
     if contender.lost:
         return "lost", contender.lost
     if contender.misses:
@@ -86,23 +94,20 @@ def verdict(contender: Contender, chosen: Contender | None, bar: Bar) -> tuple[s
     assert chosen is not None, "something passed, so something is chosen"
     if contender is chosen:
         return "chosen", "the cheapest that clears the bar"
-    ratio = contender.usd_per_million_requests / chosen.usd_per_million_requests
-    if ratio > 1 + TIE:
-        return "passed", f"passed, but costs {times(ratio)} as much as {chosen.name}"
+    if contender.usd_per_million_requests > least * (1 + TIE):
+        return "passed", f"passed, but costs {dearer(contender, chosen)} {chosen.name}"
     tie = f"passed at the same price as {chosen.name}"
     if contender.latency_ms > chosen.latency_ms:
         return "passed", f"{tie}, but answers in {contender.latency_ms:.2f} ms instead of {chosen.latency_ms:.2f} ms"
-    return "passed", f"{tie}, but is larger"
+    if contender.bytes > chosen.bytes:
+        return "passed", f"{tie}, but is larger"
+    return "passed", f"{tie}, as fast and as large, and stands after it in the list"
 
 
-def times(ratio: float) -> str:
-    """Return a ratio as people say it: ``4.3 times``, ``61 times``."""
-    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:.0f} times"
-
-
-def money(usd: float) -> str:
-    """Return an amount with two significant digits under a cent, in cents above."""
-    return f"${usd:.2g}" if usd < 0.01 else f"${usd:,.3g}" if usd < 1 else f"${usd:,.2f}"
+def dearer(contender: Contender, chosen: Contender) -> str:
+    """Return ``4.3 times as much as``, or below a tenth more ``2.5 % more than``."""
+    ratio = contender.usd_per_million_requests / chosen.usd_per_million_requests
+    return f"{times(ratio)} as much as" if ratio >= 1.1 else f"{(ratio - 1) * 100:.1f} % more than"
 
 
 def sentence(chosen: Contender | None, contenders: Sequence[Contender], bar: Bar, reference: str) -> str:
@@ -127,7 +132,7 @@ def sentence(chosen: Contender | None, contenders: Sequence[Contender], bar: Bar
         f"at {money(chosen.usd_per_million_requests)} per million requests"
     )
     other = next((c for c in contenders if c.name == reference and not c.lost and c is not chosen), None)
-    if other is None:
+    if other is None or other.usd_per_million_requests <= chosen.usd_per_million_requests * (1 + TIE):
         return f"{text}."
     ratio = other.usd_per_million_requests / chosen.usd_per_million_requests
     return f"{text}, {times(ratio)} cheaper than the fine-tuned model as it is."

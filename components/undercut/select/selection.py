@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from undercut import artifacts, costs, events
 from undercut.bar import TRAFFIC, Bar, parse_bar
+from undercut.candidates import REFERENCE
 from undercut.errors import ConfigurationError
 from undercut.intervals import Interval, accuracy_interval, macro_f1_interval
 from undercut.select.choose import (
@@ -22,11 +23,12 @@ from undercut.select.choose import (
     usd_per_million_requests,
 )
 
-REFERENCE = "finetuned/as-is"
 # What a hosted model is sent besides the text, and what it answers.
 INSTRUCTION_TOKENS = 40
 TOKENS_PER_LABEL = 4
 ANSWER_TOKENS = 4
+
+CARDS = "candidates"  # in the selection's folder: a folder a candidate with model.json and metrics.json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,7 @@ def select(
     running = [c for c in contenders if not c.lost]
     labels = len(measured[0].manifest["labels"])
     tokens = card["tokens_per_request"]
+    prompt = tokens + INSTRUCTION_TOKENS + TOKENS_PER_LABEL * labels
     output.mkdir(parents=True, exist_ok=True)
     content = {
         "passed": winner is not None,
@@ -95,14 +98,17 @@ def select(
         "candidates": [_row(m, c, traffic, tokens, c.name in front) for m, c in zip(measured, contenders, strict=True)],
         "hosted": hosted_comparison(
             book.hosted,
-            tokens + INSTRUCTION_TOKENS + TOKENS_PER_LABEL * labels,
+            prompt,
             ANSWER_TOKENS,
             winner.usd_per_million_requests if winner else None,
             run_cost,
         ),
+        "hosted_tokens": {"input": prompt, "output": ANSWER_TOKENS},
+        "devices": dict(book.devices),
         "run_cost_usd": run_cost,
         "costs": [_cost(entry, book) for entry in ledger],
     }
+    _keep_cards(measured, output)
     artifacts.seal(output, artifacts.SELECTION, content)
     _hand_on(measured, contenders, winner, chosen_output)
     events.message(content["sentence"])
@@ -196,9 +202,16 @@ def _row(measured: Measured, contender: Contender, traffic: str, tokens: float, 
 
 
 def _cost(entry: costs.LedgerEntry, book: costs.PriceBook) -> dict[str, Any]:
-    names = ("step", "detail", "seconds", "cpu_seconds", "peak_memory_bytes", "output_bytes", "energy_joules")
-    kept: dict[str, Any] = {name: entry[name] for name in names}  # type: ignore[literal-required]
-    return kept | {"gpu_seconds": entry["seconds"] * entry["gpus"], "usd": book.cost_usd(entry)}
+    return {**entry, "gpu_seconds": entry["seconds"] * entry["gpus"], "usd": book.cost_usd(entry)}
+
+
+def _keep_cards(measured: Sequence[Measured], output: Path) -> None:
+    """Copy each candidate's manifests, for the report: KFP hands no artifact lists to a step behind a condition."""
+    for number, candidate in enumerate(measured):
+        folder = output / CARDS / f"{number:02d}"
+        folder.mkdir(parents=True)
+        artifacts.write_json(folder / artifacts.MODEL, candidate.manifest)
+        artifacts.write_json(folder / artifacts.EVALUATION, candidate.evaluation)
 
 
 def _hand_on(
