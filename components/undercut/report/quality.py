@@ -1,0 +1,41 @@
+"""The quality section: the shown candidate's confusion, calibration, labels, slices and mistakes."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from undercut.report.quality_plots import DRAWN_LABELS, calibration_plot, confusion_plot
+from undercut.report.reading import Row, Run
+
+PAIRS = 10
+
+
+def quality(run: Run, shown: Row) -> dict[str, Any]:
+    """Return what the section shows of one candidate's evaluation."""
+    evaluation = run.evaluation(shown)
+    labels = run.data["labels"]
+    assert len(labels) == len(evaluation["confusion"]), "one dataset, one label list"
+    return {
+        "candidate": shown["candidate"],
+        "rows": evaluation["n"],
+        "metrics": evaluation["metrics"],
+        "confidence": evaluation["confidence"],
+        "matrix": confusion_plot(evaluation["confusion"], labels) if len(labels) <= DRAWN_LABELS else None,
+        "wide": len(labels) > 10,
+        "pairs": confused_pairs(evaluation["confusion"], labels),
+        "calibration": calibration_plot(evaluation["calibration"]),
+        "per_class": sorted(evaluation["per_class"], key=lambda entry: (entry["n"] == 0, entry["f1"], -entry["n"])),
+        "slices": [(column, list(part)) for column, part in groupby(evaluation["slices"], lambda s: s["column"])],
+        "mistakes": evaluation["mistakes"],
+    }
+
+
+def confused_pairs(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the most frequent mistakes: true label, answer, how many, share of the true label's rows."""
+    found: list[dict[str, Any]] = [
+        {"label": labels[i], "predicted": labels[j], "count": count, "share": count / sum(row)}
+        for i, row in enumerate(confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(found, key=lambda pair: (-pair["count"], -pair["share"]))[:PAIRS]

@@ -1,0 +1,97 @@
+"""Everything that the report is made of, read from the run's artifacts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from undercut import artifacts
+from undercut.candidates import REFERENCE, candidate_name
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """The folders of a run's artifacts; ``deployment`` is None where nothing was deployed."""
+
+    data: Path
+    teacher: Path
+    models: tuple[Path, ...]
+    evaluations: tuple[Path, ...]
+    profiles: Path
+    selection: Path
+    deployment: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run's manifests.
+
+    Models, evaluations and profiles are keyed by candidate name and model digest, which is how they
+    belong together.
+    """
+
+    data: artifacts.Manifest
+    teacher: artifacts.Manifest
+    models: Mapping[tuple[str, str], artifacts.Manifest]
+    evaluations: Mapping[tuple[str, str], artifacts.Manifest]
+    profiles: artifacts.Manifest
+    selection: artifacts.Manifest
+    deployment: artifacts.Manifest | None
+
+    @property
+    def rows(self) -> list[Row]:
+        """Return the selection's candidates."""
+        return list(self.selection["candidates"])
+
+    @property
+    def running(self) -> list[Row]:
+        """Return the candidates that have figures."""
+        return [row for row in self.rows if row["verdict"] != "lost"]
+
+    @property
+    def chosen(self) -> Row | None:
+        """Return the chosen candidate, or None if none passed."""
+        return self.named(self.selection["chosen"])
+
+    @property
+    def reference(self) -> Row | None:
+        """Return the fine-tuned model as it is, if it is among the candidates and has figures."""
+        return next((row for row in self.running if row["candidate"] == REFERENCE), None)
+
+    @property
+    def shown(self) -> Row | None:
+        """Return the candidate whose answers are shown: the chosen one, else the best; None if all are lost."""
+        return self.chosen or self.named(self.selection["best"])
+
+    def named(self, name: str) -> Row | None:
+        """Return a candidate by its name, or None."""
+        return next((row for row in self.rows if row["candidate"] == name), None)
+
+    def evaluation(self, row: Row) -> artifacts.Manifest:
+        """Return a candidate's evaluation."""
+        return self.evaluations[row["candidate"], row["digest"]]
+
+    def model(self, row: Row) -> artifacts.Manifest:
+        """Return a candidate's model manifest."""
+        return self.models[row["candidate"], row["digest"]]
+
+
+def read(sources: Sources) -> Run:
+    """Read the manifests of a run.
+
+    Raises:
+        ConfigurationError: a folder does not hold what it should.
+    """
+    models = [artifacts.load(path, artifacts.MODEL) for path in sources.models]
+    evaluations = [artifacts.load(path, artifacts.EVALUATION) for path in sources.evaluations]
+    return Run(
+        data=artifacts.load(sources.data, artifacts.DATASET),
+        teacher=artifacts.load(sources.teacher, artifacts.MODEL),
+        models={(candidate_name(m), m["digest"]): m for m in models},
+        evaluations={(e["candidate"], e["model"]): e for e in evaluations},
+        profiles=artifacts.load(sources.profiles, artifacts.PROFILES),
+        selection=artifacts.load(sources.selection, artifacts.SELECTION),
+        deployment=artifacts.load(sources.deployment, artifacts.DEPLOYMENT) if sources.deployment else None,
+    )

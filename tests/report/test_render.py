@@ -1,0 +1,225 @@
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from undercut import artifacts
+from undercut.report.render import SCRIPT
+from undercut.wording import milliseconds, money, quantity, size
+
+from tests.report.conftest import HOSTED, LABELS, TEXT, MadeRun, Page
+
+LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction", "ping"}
+
+Chosen = tuple[dict[str, Any], Page]
+
+pytestmark = pytest.mark.slow  # the run that they share takes about ten seconds to make
+
+
+def candidate_cells(page: Page) -> dict[str, list[str]]:
+    return {row[0].split()[0]: row for row in page.tables["candidates"][1:]}
+
+
+def dollars(cell: str) -> float:
+    return float(cell.replace("$", "").replace(",", ""))
+
+
+def test_the_figures_are_the_selections(passed: Chosen) -> None:
+    selection, page = passed
+    assert selection["sentence"] in page.text
+    assert f"{selection['chosen']} is the cheapest that passes" in page.text
+    rows = candidate_cells(page)
+    assert rows.keys() == {row["candidate"] for row in selection["candidates"]}
+    for row in selection["candidates"]:
+        cells = rows[row["candidate"]]
+        assert row["verdict"] in cells[0]
+        assert row["reason"] in cells[0]
+        if row["verdict"] != "lost":
+            metric = row["metric"]
+            assert cells[1:] == [
+                f"{metric['value']:.3f} {metric['low']:.3f} to {metric['high']:.3f}",
+                money(row["usd_per_million_requests"]),
+                money(row["usd_per_million_tokens"]),
+                f"{milliseconds(row['latency_ms'])} / {milliseconds(row['latency_p95_ms'])}",
+                quantity(row["requests_per_second"]),
+                size(row["bytes"]),
+                size(row["peak_memory_bytes"]),
+            ]
+
+
+def test_the_first_screen_shows_what_was_chosen(passed: Chosen) -> None:
+    selection, page = passed
+    row = next(r for r in selection["candidates"] if r["candidate"] == selection["chosen"])
+    first = page.text[: page.text.index("Quality against price")]
+    for figure in (f"{row['metric']['value']:.3f}", money(row["usd_per_million_requests"]), size(row["bytes"])):
+        assert figure in first
+    assert "cheaper than the fine-tuned model" in first
+
+
+def test_nothing_is_loaded_and_nothing_runs_but_our_own_script(passed: Chosen, missed: Chosen) -> None:
+    for _, page in (passed, missed):
+        tags = [tag for tag, _ in page.elements]
+        assert tags.count("script") == 1
+        assert page.source.count(f"<script>{SCRIPT}</script>") == 1
+        policy = next(a["content"] or "" for tag, a in page.elements if tag == "meta" and "http-equiv" in a)
+        digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+        assert policy.startswith(f"default-src 'none'; script-src 'sha256-{digest}'; ")
+        assert not set(tags) & {"img", "iframe", "object", "embed", "form", "base", "image", "use", "foreignobject"}
+        for _, attributes in page.elements:
+            assert not [name for name in attributes if name.startswith("on")]
+            for name in LOADING & attributes.keys():
+                assert re.fullmatch(r"#[a-z]+|data:,", attributes[name] or ""), attributes
+        style = page.source[page.source.index("<style>") : page.source.index("</style>")]
+        assert "url(" not in style
+        assert "@import" not in style
+
+
+def test_the_contents_lead_somewhere(passed: Chosen, missed: Chosen) -> None:
+    for _, page in (passed, missed):
+        identifiers = [a["id"] for _, a in page.elements if "id" in a]
+        links = {(a["href"] or "")[1:] for tag, a in page.elements if tag == "a"}
+        assert len(links) >= 8
+        assert links <= set(identifiers)
+        assert len(identifiers) == len(set(identifiers))
+
+
+def test_what_comes_from_data_stays_text(passed: Chosen) -> None:
+    _, page = passed
+    for label in LABELS.values():
+        assert page.text.count(" ".join(label.split())) > 3
+    assert TEXT in page.text
+    assert HOSTED[0]["name"] in page.text
+    assert HOSTED[0]["source"] in page.text
+    assert "<script>alert" not in page.source
+    assert "<img" not in page.source
+
+
+def test_plots_are_described(passed: Chosen) -> None:
+    selection, page = passed
+    plots = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert len(plots) == 6
+    assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
+    price = next(a["aria-label"] or "" for a in plots if "price per million" in (a["aria-label"] or ""))
+    for row in selection["candidates"]:
+        assert (row["candidate"] in price) == (row["verdict"] != "lost")
+
+
+def test_a_lost_candidate_keeps_its_reason(passed: Chosen) -> None:
+    _, page = passed
+    cells = candidate_cells(page)["linear/int8"]
+    assert "int8 needs a PyTorch model, this one is linear" in cells[0]
+    assert cells[1:] == ["not measured"]
+    assert "Not drawn, for they could not be made: linear/int8." in page.text
+
+
+def test_the_ledger_adds_up(passed: Chosen) -> None:
+    selection, page = passed
+    header, *rows, total = page.tables["ledger"]
+    assert header[:2] == ["Step", "Cost"]
+    # The selection's own step comes on top of those that it priced.
+    assert len(rows) == len(selection["costs"]) + 1 == len(selection["ledger"])
+    assert [row[0].split()[0] for row in rows] == [entry["step"] for entry in selection["ledger"]]
+    spent = sum(entry["seconds"] * entry["cores"] / 3600 * 0.05 for entry in selection["ledger"])
+    assert dollars(total[1]) == pytest.approx(spent, rel=1e-3)
+    assert sum(dollars(row[1]) for row in rows) == pytest.approx(spent, rel=1e-2)
+    assert f"{money(spent)} for " in page.text
+
+
+def test_hosted_prices_have_date_source_and_break_even(passed: Chosen) -> None:
+    selection, page = passed
+    rows = {row[0]: row for row in page.tables["hosted"][1:]}
+    dear, free = (rows[entry["name"]] for entry in selection["hosted"])
+    assert dear[1] == money(selection["hosted"][0]["usd_per_million_requests"])
+    assert dear[4] != "never"
+    assert dear[5] == f"{HOSTED[0]['date']} {HOSTED[0]['source']}"
+    assert free[4] == "never"
+
+
+def test_the_data_card_accounts_for_every_row(passed: Chosen, made: MadeRun) -> None:
+    _, page = passed
+    card = artifacts.load(made.sources.data, artifacts.DATASET)
+    assert f"{card['rows_read']} rows read = {card['rows_kept']} kept + {card['rows_rejected']} rejected" in page.text
+    assert "1 missing text" in page.text
+    assert "2 conflicting labels" in page.text
+    assert re.search(r"rows\.csv:\d+ ?<img src=", page.text)
+
+
+def test_the_lineage_gives_digests(passed: Chosen, made: MadeRun) -> None:
+    selection, page = passed
+    for row in selection["candidates"]:
+        assert row["digest"] in page.text
+    teacher = artifacts.load(made.sources.teacher, artifacts.MODEL)
+    for digest in (teacher["digest"], teacher["base_model"]["digest"], teacher["dataset"]):
+        assert digest in page.text
+
+
+def test_if_none_passes_it_says_by_how_much_each_missed(missed: Chosen) -> None:
+    selection, page = missed
+    assert "No candidate passes" in page.text
+    assert selection["sentence"] in page.text
+    first = page.text[: page.text.index("Quality against price")]
+    for row in selection["candidates"]:
+        if row["verdict"] == "missed":
+            for reason in row["reason"].removeprefix("missed the bar: ").split("; "):
+                assert reason in first
+    assert "is the cheapest that passes" not in page.text
+    assert "Nothing was chosen; this is the candidate with the best accuracy" in page.text
+    assert "Deployment" not in page.text
+
+
+def test_a_run_whose_candidates_are_all_lost_has_a_page(made: MadeRun, seal_again: Callable[..., Path]) -> None:
+    from undercut.report.render import Sources
+
+    selection = artifacts.load(made.select("all-lost").selection, artifacts.SELECTION)
+    kept = ("candidate", "structure", "precision", "digest")
+    rows = [
+        {name: row[name] for name in kept}
+        | {"passed": False, "pareto": False, "verdict": "lost", "reason": "why <not>"}
+        for row in selection["candidates"]
+    ]
+    changes = {"candidates": rows, "chosen": "", "best": "", "passed": False, "sentence": "No candidate could be made."}
+    sources: Sources = replace(made.sources, selection=seal_again(made.root / "all-lost", artifacts.SELECTION, changes))
+    page = made.render(sources, "all-lost.html")
+    assert page.text.count("why <not>") == 3
+    assert "Right and wrong" not in page.text
+    assert "Quality against price" not in page.text
+
+
+def test_macro_f1_is_named_where_it_is_the_bar(made: MadeRun) -> None:
+    page = made.render(made.select("by-f1", metric="macro_f1"), "by-f1.html")
+    assert page.tables["candidates"][0][1] == "macro-F1"
+
+
+def test_a_dataset_s_password_is_not_shown(made: MadeRun, seal_again: Callable[..., Path]) -> None:
+    card = artifacts.load(made.sources.data, artifacts.DATASET)
+    sources = [card["sources"][0] | {"uri": "sql://reader:s3cret@db.example/shop"}]
+    data = seal_again(made.sources.data, artifacts.DATASET, {"sources": sources})
+    page = made.render(replace(made.select("password"), data=data), "password.html")
+    assert "sql://reader:…@db.example/shop" in page.text
+    assert "s3cret" not in page.source
+
+
+def test_the_page_does_not_change_by_itself(made: MadeRun, passed: Chosen) -> None:
+    again = made.render(replace(made.sources, selection=made.root / "passed"), "again.html")
+    assert again.source == passed[1].source
+
+
+def test_a_deployment_is_reported(made: MadeRun) -> None:
+    from undercut.deploy.deployment import deploy
+    from undercut.deploy.settings import DeployConfig
+    from undercut.steps import step
+
+    sources = made.select("shipped")
+    output = made.root / "deployment"
+    with step("deploy", "shop", inputs=[str(sources.selection)], output=str(output)):
+        deploy(made.root / "shipped-chosen", sources.selection, sources.data, output, DeployConfig(model_name="shop"))
+    page = made.render(replace(sources, deployment=output), "shipped.html")
+    record = json.loads((output / artifacts.DEPLOYMENT).read_text())
+    assert f"shop version {record['version']} is the champion: the first champion" in page.text
+    assert f"{record['smoke_test']['rows']} rows over HTTP" in page.text
+    assert [row[0] for row in page.tables["ledger"]][-2] == "deploy shop"
