@@ -4,12 +4,13 @@ undercut run pipelines/lifecycle.py --recipe pipelines/recipes/customer_service.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 from kfp import dsl
-from undercut.candidates import DEFAULT_CANDIDATES
+from undercut.candidates import DEFAULT_CANDIDATES, parse_candidates
 from undercut.check.component import check
 from undercut.check.settings import check_settings
 from undercut.compress.component import compress
@@ -22,14 +23,21 @@ from undercut.quantize.component import quantize
 from undercut.report.component import report
 from undercut.select.component import select
 
+# Paths and URIs: a run pins them by content, so that a changed file is not served from the cache.
+URIS = ("source", "validation_source", "test_source", "base_model")
 PRICES = yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
 BAR = {"metric": "accuracy", "minimum": 0.8, "maximum_drop": 0.02, "maximum_latency_ms": 0, "confidence": 0.95}
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Check what the first step would refuse, before the first step; called by ``undercut run``."""
+def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what the first step would refuse, before the first step; called by ``undercut``.
+
+    Returns:
+        The arguments, with candidates such as ``finetuned/int8`` as the mappings that the loop takes.
+    """
     names = ("bar", "candidates", "prices", "hardware", "traffic", "target")
     check_settings(**{name: arguments[name] for name in names})
+    return {**arguments, "candidates": [asdict(c) for c in parse_candidates(arguments["candidates"])]}
 
 
 @dsl.pipeline(name="lifecycle")
@@ -111,12 +119,9 @@ def lifecycle(
             chosen=choice.outputs["chosen"], selection=selection, data=data, model_name=model_name, target=target
         ).set_caching_options(False)
         report(
-            data=data, teacher=teacher, models=dsl.Collected(servable), evaluations=dsl.Collected(evaluation),
-            profiles=profiles, selection=selection, deployment=shipped.outputs["deployment"],
+            data=data, teacher=teacher, profiles=profiles, selection=selection,
+            deployment=shipped.outputs["deployment"],
         )
     with dsl.Else(name="missed"):
-        report(
-            data=data, teacher=teacher, models=dsl.Collected(servable), evaluations=dsl.Collected(evaluation),
-            profiles=profiles, selection=selection,
-        )
+        report(data=data, teacher=teacher, profiles=profiles, selection=selection)
     # fmt: on
