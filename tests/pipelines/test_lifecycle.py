@@ -122,6 +122,16 @@ def test_a_second_run_reuses_what_did_not_change_and_says_so(finished: Path, arg
     assert "reused from the cache" in done.stdout
     events = [json.loads(line) for line in (newest_run(finished) / "events.jsonl").read_text().splitlines()]
     assert {e["step"] for e in events if e["type"] == "started"} == {"deploy", "report"}
+    code = """
+import sys
+from mlflow.tracking import MlflowClient
+client = MlflowClient(sys.argv[1])
+runs = [r for e in client.search_experiments() for r in client.search_runs([e.experiment_id])]
+print(sum("mlflow.parentRunId" not in r.data.tags for r in runs))
+"""
+    command = [sys.executable, "-c", code, f"sqlite:///{finished / 'mlflow.db'}"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["2"], "one parent run for each of the two runs"
 
 
 @pytest.mark.slow

@@ -131,6 +131,7 @@ def run_pipeline(pipeline: PipelineFile, arguments: Mapping[str, Any], recipe: P
 
     tracker = Tracker(registry.EXPERIMENT, folder.name, arguments, book, tags, warn)
     tracker.start()
+    record["mlflow_run"] = tracker.run_id or ""  # waits: every step inherits the id by its environment
     outcome = Outcome()
     display = Display(console, book, pipeline.steps(arguments))
 
