@@ -55,11 +55,8 @@ def finetune(
         from undercut.hyperparameters import with_hyperparameters
 
         # fmt: off
-        config = FinetuneConfig(
-            base_model=base_model, epochs=epochs, learning_rate=learning_rate, batch_tokens=batch_tokens,
-            max_length=max_length, class_weights=class_weights, train_embeddings=train_embeddings, patience=patience,
-            refit=refit, max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=usd_per_hour,
-            checkpoint_seconds=checkpoint_seconds, seed=seed,
-        )
+        config = FinetuneConfig(base_model=base_model, epochs=epochs, learning_rate=learning_rate, batch_tokens=batch_tokens, max_length=max_length,
+                                class_weights=class_weights, train_embeddings=train_embeddings, patience=patience, refit=refit, max_seconds=max_seconds,
+                                budget_usd=budget_usd, usd_per_hour=usd_per_hour, checkpoint_seconds=checkpoint_seconds, seed=seed)
         # fmt: on
         finetune(Path(data.path), Path(model.path), with_hyperparameters(config, hyperparameters))

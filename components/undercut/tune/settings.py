@@ -1,7 +1,7 @@
 """What is searched, from where to where, and for how much."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from undercut.errors import ConfigurationError
 
@@ -73,7 +73,7 @@ class TuneConfig:
             raise ConfigurationError("usd_per_hour", self.usd_per_hour, "the machine's price when budget_usd is set")
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["maximize", "minimize"]:
         """Return ``maximize`` or ``minimize``, Optuna's words."""
         return "maximize" if self.metric == "accuracy" else "minimize"
 
