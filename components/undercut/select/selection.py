@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from undercut import artifacts, costs, events
 from undercut.bar import TRAFFIC, Bar, parse_bar
+from undercut.comparison import comparison_table
 from undercut.errors import ConfigurationError
 from undercut.intervals import Interval, accuracy_interval, macro_f1_interval
 from undercut.select.choose import (
@@ -31,10 +32,11 @@ ANSWER_TOKENS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One candidate's artifacts."""
+    """One candidate's artifacts; ``folder`` is its evaluation's."""
 
     model: Path
     manifest: artifacts.Manifest
+    folder: Path
     evaluation: artifacts.Manifest
     profile: Mapping[str, Any]
     metric: Interval
@@ -79,13 +81,14 @@ def select(
     ledger = costs.merge(artifacts.load(p, n)["ledger"] for p, n in _inputs(models, evaluations, profiles))
     run_cost = sum(book.cost_usd(entry) for entry in ledger)
     running = [c for c in contenders if not c.lost]
+    best = max(running, key=lambda c: c.metric.value) if running else None
     labels = len(measured[0].manifest["labels"])
     tokens = card["tokens_per_request"]
     output.mkdir(parents=True, exist_ok=True)
     content = {
         "passed": winner is not None,
         "chosen": winner.name if winner else "",
-        "best": max(running, key=lambda c: c.metric.value).name if running else "",
+        "best": best.name if best else "",
         "bar": parsed.as_dict(),
         "traffic": traffic,
         "hardware": hardware,
@@ -93,6 +96,11 @@ def select(
         "sentence": sentence(winner, contenders, parsed, REFERENCE),
         "tokens_per_request": tokens,
         "candidates": [_row(m, c, traffic, tokens, c.name in front) for m, c in zip(measured, contenders, strict=True)],
+        "comparisons": comparison_table(
+            {c.name: m.folder for m, c in zip(measured, contenders, strict=True) if not c.lost},
+            [c.name for c in (best, winner) if c],
+            parsed.confidence,
+        ),
         "hosted": hosted_comparison(
             book.hosted,
             tokens + INSTRUCTION_TOKENS + TOKENS_PER_LABEL * labels,
@@ -124,7 +132,11 @@ def join(models: Sequence[Path], evaluations: Sequence[Path], profiles: Mapping[
         assert key in profiled, f"{key} has no profile"
         folder, card = evaluated[key]
         metric = interval(folder, manifest, bar)
-        found.append(Measured(model=model, manifest=manifest, evaluation=card, profile=profiled[key], metric=metric))
+        found.append(
+            Measured(
+                model=model, manifest=manifest, folder=folder, evaluation=card, profile=profiled[key], metric=metric
+            )
+        )
     return found
 
 
