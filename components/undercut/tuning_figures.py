@@ -90,6 +90,7 @@ def _slices(manifest: Mapping[str, Any], finished: Sequence[Mapping[str, Any]]) 
         axes.axvline(manifest["defaults"][name], color=GREY, linestyle="--")
         if name in LOGARITHMIC:
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter("")
         axes.set_xlabel(name)
     panels[0].set_ylabel(_label(manifest))
     return figure

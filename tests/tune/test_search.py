@@ -122,9 +122,14 @@ def test_money_ends_it_and_the_defaults_are_left(small_data: Path, settings: dic
     assert tune(small_data, tmp_path / "out", config) == config.defaults
     manifest = artifacts.verify(tmp_path / "out", artifacts.TUNING)
     assert manifest["stopped_by"] == "budget_usd"
-    assert [(t["state"], t["stopped_by"]) for t in manifest["trials"]] == [("pruned", "max_seconds")]
+    assert [(t["state"], t["stopped_by"]) for t in manifest["trials"]] == [("out of time", "max_seconds")]
     assert (manifest["best_trial"], manifest["gain"]) == (None, None)
     assert "too little for the defaults to finish" in manifest["sentence"]
+    more = TuneConfig(**settings | {"budget_usd": 1, "max_seconds": 3600, "trials": 1})
+    assert tune(small_data, tmp_path / "more", more) == config.defaults
+    again = artifacts.verify(tmp_path / "more", artifacts.TUNING)
+    assert [(t["state"], t["retry_of"]) for t in again["trials"]] == [("out of time", None), ("complete", 0)]
+    assert again["default_trial"] == 1
 
 
 def test_a_study_belongs_to_its_data_base_and_settings() -> None:

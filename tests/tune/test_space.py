@@ -55,3 +55,27 @@ def test_it_finds_the_bottom_of_a_bowl() -> None:
 )
 def test_the_pruner_is_the_one_asked_for(name: str, kind: type) -> None:
     assert isinstance(pruner(TuneConfig(pruner=name)), kind)
+
+
+@pytest.mark.parametrize("name", ["successive-halving", "hyperband"])
+def test_trials_that_promise_little_end_early(name: str) -> None:
+    """Each trial climbs by its learning rate; at every epoch the slow ones may be ended."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    config = TuneConfig(pruner=name)
+
+    def climb(trial: optuna.Trial) -> float:
+        rate = suggest(trial, config)["learning_rate"]
+        for epoch in range(1, config.epochs_high + 1):
+            trial.report(rate * epoch, step=epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return rate * config.epochs_high
+
+    study = optuna.create_study(
+        study_name="climb", sampler=SeededSampler(config), pruner=pruner(config), direction="maximize"
+    )
+    study.optimize(climb, n_trials=16)
+    pruned = study.get_trials(states=(optuna.trial.TrialState.PRUNED,))
+    assert 4 <= len(pruned) <= 13
+    fastest = max(t.params["learning_rate"] for t in study.trials)
+    assert study.best_params["learning_rate"] == fastest

@@ -93,9 +93,10 @@ def _gain(winner: FrozenTrial, default: FrozenTrial, rows: int) -> dict[str, Any
 def _row(trial: FrozenTrial, config: TuneConfig) -> dict[str, Any]:
     complete = trial.state is TrialState.COMPLETE
     curve = trial.user_attrs.get("curve", [])
+    out_of_time = trial.user_attrs.get("stopped_by") == "max_seconds"
     return {
         "number": trial.number,
-        "state": STATES[trial.state],
+        "state": "out of time" if out_of_time else STATES[trial.state],
         "parameters": dict(trial.params),
         "value": trial.value if complete else None,
         "best_epoch": trial.user_attrs["best_epoch"] if complete else None,

@@ -19,7 +19,16 @@ from undercut.storage import local_path
 from undercut.tune.outcome import outcome
 from undercut.tune.settings import LIMITS, TuneConfig
 from undercut.tune.studies import opened, server_url
-from undercut.tune.trials import CLAIMED, Material, SurplusTrial, objective, prepare, remaining_seconds
+from undercut.tune.trials import (
+    CLAIMED,
+    Material,
+    OutOfTime,
+    SurplusTrial,
+    objective,
+    prepare,
+    remaining_seconds,
+    take_up,
+)
 
 POLL_SECONDS = 1.0
 # What may change while a search goes on: how much of it there is, and where it is kept.
@@ -85,18 +94,20 @@ def study_name(data: str, base: str, config: TuneConfig) -> str:
 
 def search(study: Study, material: Material, config: TuneConfig) -> str:
     """Run trials until their number, the time or the money is used up; returns which of them it was."""
+    take_up(study, config)
+    exhausted = False
     while True:
         trials = study.get_trials(deepcopy=False)
-        if sum(t.state in CLAIMED for t in trials) >= config.trials:
+        full = sum(t.state in CLAIMED for t in trials) >= config.trials
+        if full or exhausted or remaining_seconds(study, config) <= 0:
             if all(t.state is not TrialState.RUNNING for t in trials):
-                return "trials"
+                return "trials" if full else "budget_usd" if _money_is_tighter(config) else "max_seconds"
             _wait_for_others(study)
-        elif remaining_seconds(study, config) <= 0:
-            if all(t.state is not TrialState.RUNNING for t in trials):
-                return "budget_usd" if _money_is_tighter(config) else "max_seconds"
-            _wait_for_others(study)
-        else:
+            continue
+        try:
             study.optimize(lambda t: objective(t, study, material, config), n_trials=1, catch=(SurplusTrial,))
+        except OutOfTime:
+            exhausted = True
 
 
 def _wait_for_others(study: Study) -> None:

@@ -132,13 +132,16 @@ def retry(study: Study, trial: FrozenTrial) -> None:
         events.message(f"trial {first} was left behind by {attempts} processes: given up")
         return
     events.message(f"trial {trial.number} was left behind by its process: tried again")
-    study.add_trial(
-        create_trial(
-            state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs={"retry_of": first},
-        )
+    study.add_trial(waiting(trial))
+
+
+def waiting(trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial that repeats another with the same hyperparameters."""
+    return create_trial(
+        state=TrialState.WAITING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={"retry_of": origin(trial)},
     )
 
 

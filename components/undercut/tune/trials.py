@@ -22,13 +22,17 @@ from undercut.tasks.text_classification import TextClassification, balanced_weig
 from undercut.training import LoopConfig
 from undercut.tune.settings import TuneConfig
 from undercut.tune.space import suggest
-from undercut.tune.studies import origin
+from undercut.tune.studies import origin, waiting
 
 CLAIMED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 class SurplusTrial(Exception):
     """Another worker has claimed the last trial meanwhile."""
+
+
+class OutOfTime(Exception):
+    """The time or the money ended in the middle of a trial, which then says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,8 @@ def objective(trial: Trial, study: Study, material: Material, config: TuneConfig
 
     Raises:
         SurplusTrial: another worker was faster.
-        TrialPruned: it was stopped early, or the time or money ended.
+        TrialPruned: it was stopped early.
+        OutOfTime: the time or the money ended.
     """
     earlier = [t for t in study.get_trials(deepcopy=False) if t.number < trial.number and t.state in CLAIMED]
     if len(earlier) >= config.trials:
@@ -123,9 +128,12 @@ def _train(
             config.train_embeddings, watch,
         )  # fmt: skip
         shutil.rmtree(folder)
-    trial.set_user_attr("stopped_by", "pruner" if pruned else result.stopped_by)
-    if pruned or result.stopped_by == "max_seconds":
-        raise TrialPruned(trial.user_attrs["stopped_by"])
+    out_of_time = result.stopped_by == "max_seconds"
+    trial.set_user_attr("stopped_by", "pruner" if pruned and not out_of_time else result.stopped_by)
+    if out_of_time:
+        raise OutOfTime
+    if pruned:
+        raise TrialPruned
     trial.set_user_attr("best_epoch", result.best_epoch)
     trial.set_user_attr("correct", packed(correct_rows(model, material.task, material.held)))
     trial.set_user_attr("seconds", time.monotonic() - started)
@@ -171,3 +179,13 @@ def remaining_seconds(study: Study, config: TuneConfig) -> float:
 def repeats(trials: Sequence[FrozenTrial], number: int) -> list[FrozenTrial]:
     """Return the trial ``number`` and those that repeat it."""
     return [trial for trial in trials if origin(trial) == number]
+
+
+def take_up(study: Study, config: TuneConfig) -> None:
+    """Try again what an earlier search with less time or money could not finish, if there is more now."""
+    if remaining_seconds(study, config) <= 0:
+        return
+    trials = study.get_trials()
+    for trial in trials:
+        if trial.user_attrs.get("stopped_by") == "max_seconds" and trial is repeats(trials, origin(trial))[-1]:
+            study.add_trial(waiting(trial))
