@@ -29,6 +29,7 @@ CONFIGS = {
     "ingest": ("undercut.ingest.dataset", "IngestConfig"),
     "profile": ("undercut.profile.measure", "ProfileConfig"),
     "quantize": ("undercut.quantize.export", "QuantizeConfig"),
+    "tune": ("undercut.tune.settings", "TuneConfig"),
 }
 
 

@@ -5,7 +5,7 @@ weights at the end.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from undercut.batching import length_batches
 from undercut.optimization import Precision, choose_precision
 from undercut.tasks.protocol import Encoded, Task
 from undercut.training import LoopConfig, LoopState, train
+
+# Called after each epoch with the curve so far; False stops the training.
+Watch = Callable[[Sequence[dict[str, Any]]], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ def fit(
     validation_rows: Encoded | None,
     config: FitConfig,
     folder: Path,
+    watch: Watch | None = None,
 ) -> FitResult:
     """Train ``model`` in place; with validation rows, leave it with the best epoch's weights.
 
@@ -63,6 +67,7 @@ def fit(
         validation_rows: rows to choose the epoch by (lowest loss); None trains to the end.
         config: settings.
         folder: checkpoints of this training.
+        watch: called with the curve after each epoch; False stops the training.
     """
     precision = choose_precision(device())
     model.to(precision.device)
@@ -79,7 +84,8 @@ def fit(
         return task.loss(model, batch) / rows_per_batch
 
     def after_epoch(state: LoopState) -> bool:
-        return _after_epoch(state, model, task, validation_rows, precision, config, best, per_epoch)
+        more = _after_epoch(state, model, task, validation_rows, precision, config, best, per_epoch)
+        return (watch is None or watch(state.extra["curve"])) and more
 
     state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best)
     if best:

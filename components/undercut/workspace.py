@@ -3,6 +3,7 @@
 ``runs/<id>/`` one run: artifacts, events.jsonl, kfp.log, report.html, run.json
 ``cache/<code digest>/`` KFP's cache of finished steps, apart for each version of the code
 ``checkpoints/<key>/`` training states, so that an interrupted run resumes
+``studies/<name>/`` searches of hyperparameters: Optuna's SQLite file, and its trials' checkpoints
 ``mlflow.db``, ``mlartifacts/`` MLflow's store
 """
 

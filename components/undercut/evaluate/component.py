@@ -12,6 +12,7 @@ def evaluate(
     evaluation: dsl.Output[dsl.Artifact],
     batch_size: int = 32,
     confidence: float = 0.95,
+    robustness_rows: int = 200,
     seed: int = 0,
 ):
     """Measure a candidate's quality on the test rows, with confidence intervals.
@@ -22,7 +23,8 @@ def evaluate(
         evaluation: metrics, slices, confusion matrix, mistakes, and every prediction.
         batch_size: rows asked at once; does not change the answers.
         confidence: of the intervals.
-        seed: of the bootstrap.
+        robustness_rows: test rows measured again with typing errors, without capitals and so on; 0 for none.
+        seed: of the bootstrap and of the typing errors.
     """
     from pathlib import Path
 
@@ -33,5 +35,7 @@ def evaluate(
 
     name = candidate_name(load(Path(model.path), "model.json"))
     with step("evaluate", name, inputs=[model.path, data.path], output=evaluation.path):
-        config = EvaluateConfig(batch_size=batch_size, confidence=confidence, seed=seed)
+        config = EvaluateConfig(
+            batch_size=batch_size, confidence=confidence, robustness_rows=robustness_rows, seed=seed
+        )
         evaluate(Path(model.path), Path(data.path), Path(evaluation.path), config)

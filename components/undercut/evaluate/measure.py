@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from undercut import artifacts, events
 from undercut.candidates import candidate_name
 from undercut.errors import ConfigurationError
+from undercut.evaluate.languages import languages
+from undercut.evaluate.robustness import robustness
 from undercut.intervals import accuracy_interval, bootstrap, macro_f1_interval
 from undercut.predictors import FloatArray, Predictor, load_predictor
 
 BINS = 10
 MISTAKES = 25
 SLICE_VALUES = 12
+ROBUSTNESS_ROWS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,7 @@ class EvaluateConfig:
 
     batch_size: int = 32
     confidence: float = 0.95
+    robustness_rows: int = 200
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -34,6 +38,8 @@ class EvaluateConfig:
             raise ConfigurationError("batch_size", self.batch_size, "a whole number from 1")
         if not 0.5 < self.confidence < 1:
             raise ConfigurationError("confidence", self.confidence, "a number above 0.5 and below 1")
+        if not 0 <= self.robustness_rows <= ROBUSTNESS_ROWS:
+            raise ConfigurationError("robustness_rows", self.robustness_rows, f"0 (off) to {ROBUSTNESS_ROWS}")
 
 
 def evaluate(model: Path, data: Path, output: Path, config: EvaluateConfig) -> artifacts.Manifest:
@@ -59,10 +65,16 @@ def evaluate(model: Path, data: Path, output: Path, config: EvaluateConfig) -> a
     table = artifacts.read_split(data, "test")
     texts = table["text"].to_pylist()
     truth = table["label"].to_numpy().astype(np.int64)
-    probabilities = predict(load_predictor(model, threads=2), texts, config.batch_size)
+    predictor = load_predictor(model, threads=2)
+    probabilities = predict(predictor, texts, config.batch_size)
+    correct = probabilities.argmax(axis=1) == truth
     write_predictions(output, table["row"], truth, probabilities)
     content |= figures(probabilities, truth, manifest["labels"], config)
-    content["slices"] = slices(table, probabilities.argmax(axis=1) == truth, config)
+    content["slices"] = slices(table, correct, config)
+    content["languages"] = languages(data, table, correct, config.confidence, config.seed)
+    content["robustness"] = robustness(
+        predictor, texts, truth, correct, config.robustness_rows, config.confidence, config.seed
+    )
     content["mistakes"] = mistakes(table, probabilities, truth, manifest["labels"])
     for name, value in content["metrics"].items():
         events.metric(name, value["value"])

@@ -23,6 +23,7 @@ def finetune(
     usd_per_hour: float = 0.0,
     checkpoint_seconds: float = 30.0,
     seed: int = 0,
+    hyperparameters: dict = {},  # noqa: B006
 ):
     """Fine-tune a pretrained encoder for text classification; resumes an interrupted training.
 
@@ -43,6 +44,7 @@ def finetune(
         usd_per_hour: this machine's price, for budget_usd.
         checkpoint_seconds: seconds between checkpoints.
         seed: of the new layers, the order of batches and dropout.
+        hyperparameters: what tune found; each stands in for the setting of its name.
     """
     from pathlib import Path
 
@@ -50,11 +52,11 @@ def finetune(
 
     with step("finetune", inputs=[data.path], output=model.path):
         from undercut.finetune.classifier import FinetuneConfig, finetune
+        from undercut.hyperparameters import with_hyperparameters
 
         config = FinetuneConfig(
             base_model=base_model, epochs=epochs, learning_rate=learning_rate, batch_tokens=batch_tokens,
             max_length=max_length, class_weights=class_weights, train_embeddings=train_embeddings, patience=patience,
             refit=refit, max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=usd_per_hour,
-            checkpoint_seconds=checkpoint_seconds, seed=seed,
-        )  # fmt: skip
-        finetune(Path(data.path), Path(model.path), config)
+            checkpoint_seconds=checkpoint_seconds, seed=seed)  # fmt: skip
+        finetune(Path(data.path), Path(model.path), with_hyperparameters(config, hyperparameters))

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from undercut import artifacts, costs, events
 from undercut.bar import TRAFFIC, Bar, parse_bar
 from undercut.candidates import REFERENCE
+from undercut.comparison import comparison_table
 from undercut.errors import ConfigurationError
 from undercut.intervals import Interval, accuracy_interval, macro_f1_interval
 from undercut.select.choose import (
@@ -33,10 +34,11 @@ CARDS = "candidates"  # in the selection's folder: a folder a candidate with mod
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One candidate's artifacts."""
+    """One candidate's artifacts; ``folder`` is its evaluation's."""
 
     model: Path
     manifest: artifacts.Manifest
+    folder: Path
     evaluation: artifacts.Manifest
     profile: Mapping[str, Any]
     metric: Interval
@@ -81,6 +83,7 @@ def select(
     ledger = costs.merge(artifacts.load(p, n)["ledger"] for p, n in _inputs(models, evaluations, profiles))
     run_cost = sum(book.cost_usd(entry) for entry in ledger)
     running = [c for c in contenders if not c.lost]
+    best = max(running, key=lambda c: c.metric.value) if running else None
     labels = len(measured[0].manifest["labels"])
     tokens = card["tokens_per_request"]
     prompt = tokens + INSTRUCTION_TOKENS + TOKENS_PER_LABEL * labels
@@ -88,7 +91,7 @@ def select(
     content = {
         "passed": winner is not None,
         "chosen": winner.name if winner else "",
-        "best": max(running, key=lambda c: c.metric.value).name if running else "",
+        "best": best.name if best else "",
         "bar": parsed.as_dict(),
         "traffic": traffic,
         "hardware": hardware,
@@ -96,6 +99,11 @@ def select(
         "sentence": sentence(winner, contenders, parsed, REFERENCE),
         "tokens_per_request": tokens,
         "candidates": [_row(m, c, traffic, tokens, c.name in front) for m, c in zip(measured, contenders, strict=True)],
+        "comparisons": comparison_table(
+            {c.name: m.folder for m, c in zip(measured, contenders, strict=True) if not c.lost},
+            [c.name for c in (best, winner) if c],
+            parsed.confidence,
+        ),
         "hosted": hosted_comparison(
             book.hosted,
             prompt,
@@ -130,7 +138,11 @@ def join(models: Sequence[Path], evaluations: Sequence[Path], profiles: Mapping[
         assert key in profiled, f"{key} has no profile"
         folder, card = evaluated[key]
         metric = interval(folder, manifest, bar)
-        found.append(Measured(model=model, manifest=manifest, evaluation=card, profile=profiled[key], metric=metric))
+        found.append(
+            Measured(
+                model=model, manifest=manifest, folder=folder, evaluation=card, profile=profiled[key], metric=metric
+            )
+        )
     return found
 
 
