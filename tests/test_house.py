@@ -24,6 +24,7 @@ STAGES = {p.parent.name for p in PACKAGE.glob("*/component.py")}
 # Each stage's Config: (module, class).
 CONFIGS = {
     "finetune": ("undercut.finetune.classifier", "FinetuneConfig"),
+    "pretrain": ("undercut.pretrain.language_model", "PretrainConfig"),
     "quantize": ("undercut.quantize.export", "QuantizeConfig"),
 }
 

@@ -4,7 +4,7 @@ Batches of like length, one evaluation on held-out rows an epoch, early stopping
 weights at the end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from undercut import events
 from undercut.batching import length_batches
 from undercut.optimization import Precision, choose_precision
 from undercut.tasks.protocol import Encoded, Task
-from undercut.training import LoopConfig, LoopState, train
+from undercut.training import Batches, LoopConfig, LoopState, train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,8 @@ def fit(
     validation_rows: Encoded | None,
     config: FitConfig,
     folder: Path,
+    batches: Callable[[int], Batches] | None = None,
+    before_epoch: Callable[[int], None] | None = None,
 ) -> FitResult:
     """Train ``model`` in place; with validation rows, leave it with the best epoch's weights.
 
@@ -62,15 +64,20 @@ def fit(
         validation_rows: rows to choose the epoch by (lowest loss); None trains to the end.
         config: settings.
         folder: checkpoints of this training.
+        batches: epoch number to that epoch's batches; None groups rows of like length, all of them each time.
+        before_epoch: called with the epoch's number before its first step.
     """
     precision = choose_precision(device())
     model.to(precision.device)
-    per_epoch = len(length_batches(train_rows.lengths, config.batch_tokens, seed=0))
-    rows_per_batch = len(train_rows.labels) / per_epoch
     best: dict[str, torch.Tensor] = {}
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
 
-    def batches(epoch: int) -> list[NDArray[np.int64]]:
+    def by_length(epoch: int) -> Batches:
         return length_batches(train_rows.lengths, config.batch_tokens, seed=config.loop.seed * 1_000_003 + epoch)
+
+    batches = batches or by_length
+    first = batches(0)
+    rows_per_batch = len(train_rows.labels) / len(first) if batches is by_length else len(first[0])
 
     def loss(indices: NDArray[np.int64]) -> torch.Tensor:
         batch = {k: v.to(precision.device) for k, v in task.collate(train_rows, indices).items()}
@@ -78,9 +85,9 @@ def fit(
         return task.loss(model, batch) / rows_per_batch
 
     def after_epoch(state: LoopState) -> bool:
-        return _after_epoch(state, model, task, validation_rows, precision, config, best, per_epoch)
+        return _after_epoch(state, model, task, validation_rows, precision, config, best, trained)
 
-    state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best)
+    state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best, before_epoch)
     if best:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -104,7 +111,7 @@ def _after_epoch(
     precision: Precision,
     config: FitConfig,
     best: dict[str, torch.Tensor],
-    per_epoch: int,
+    trained: set[str],
 ) -> bool:
     """Record the epoch, keep its weights if they are the best so far; False asks to stop."""
     epoch = state.epoch + 1
@@ -120,6 +127,5 @@ def _after_epoch(
         return True
     if point["validation_loss"] < state.extra.get("best_loss", float("inf")):
         state.extra |= {"best_loss": point["validation_loss"], "best_epoch": epoch}
-        trained = ((n, p) for n, p in model.named_parameters() if p.requires_grad)
-        best.update({n: p.detach().clone() for n, p in trained})
+        best.update({n: p.detach().clone() for n, p in model.named_parameters() if n in trained})
     return bool(epoch - state.extra["best_epoch"] < config.patience)
