@@ -26,6 +26,7 @@ CONFIGS = {
     "finetune": ("undercut.finetune.classifier", "FinetuneConfig"),
     "pretrain": ("undercut.pretrain.language_model", "PretrainConfig"),
     "quantize": ("undercut.quantize.export", "QuantizeConfig"),
+    "tune": ("undercut.tune.settings", "TuneConfig"),
 }
 
 

@@ -28,7 +28,8 @@ EVALUATION = "metrics.json"
 PROFILES = "profiles.json"
 SELECTION = "selection.json"
 DEPLOYMENT = "deployment.json"
-MANIFESTS = (DATASET, MODEL, EVALUATION, PROFILES, SELECTION, DEPLOYMENT)
+TUNING = "tuning.json"
+MANIFESTS = (DATASET, MODEL, EVALUATION, PROFILES, SELECTION, DEPLOYMENT, TUNING)
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = {".json", ".safetensors", ".onnx", ".parquet", ".txt", ".data"}

@@ -19,12 +19,14 @@ failed     ``error``: one message; ``expected``: True if the input was at fault,
 ========== =====================================================================================
 """
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 _task: dict[str, str] = {}
+_parts: list[tuple[int, int, str]] = []
 
 
 def begin(task: str, step: str, detail: str) -> None:
@@ -45,14 +47,30 @@ def emit(kind: str, **content: object) -> None:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def part(index: int, count: int, name: str) -> Iterator[None]:
+    """Report what happens inside as part ``index`` (from 0) of ``count`` of the step.
+
+    Progress counts parts, and metrics are called ``name.metric``, so that the trainings of a step that
+    trains many times stay apart.
+    """
+    _parts.append((index, count, name))
+    try:
+        yield
+    finally:
+        _parts.pop()
+
+
 def progress(done: float, total: float, message: str = "") -> None:
     """Report how far the step is; the unit is the step's own."""
+    for index, count, name in reversed(_parts):
+        done, total, message = index + done / max(total, 1), count, f"{name}: {message}"
     emit("progress", done=done, total=total, message=message)
 
 
 def metric(name: str, value: float, at: int | None = None) -> None:
     """Report a number of a curve (``at`` = its position) or a result (``at`` = None)."""
-    emit("metric", name=name, value=value, at=at)
+    emit("metric", name=".".join([*(part_name for _, _, part_name in _parts), name]), value=value, at=at)
 
 
 def parameters(values: Mapping[str, object]) -> None:

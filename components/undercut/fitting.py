@@ -4,6 +4,7 @@ Batches of like length, one evaluation on held-out rows an epoch, early stopping
 weights at the end.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from undercut.batching import length_batches
 from undercut.optimization import Precision, choose_precision
 from undercut.tasks.protocol import Encoded, Task
 from undercut.training import Batches, LoopConfig, LoopState, train
+
+# Called after each epoch with the curve so far; False stops the training.
+Watch = Callable[[Sequence[dict[str, Any]]], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,8 @@ def fit(
     validation_rows: Encoded | None,
     config: FitConfig,
     folder: Path,
+    watch: Watch | None = None,
+    *,
     batches: Callable[[int], Batches] | None = None,
     before_epoch: Callable[[int], None] | None = None,
 ) -> FitResult:
@@ -64,6 +70,7 @@ def fit(
         validation_rows: rows to choose the epoch by (lowest loss); None trains to the end.
         config: settings.
         folder: checkpoints of this training.
+        watch: called with the curve after each epoch; False stops the training.
         batches: epoch number to that epoch's batches; None groups rows of like length, all of them each time.
         before_epoch: called with the epoch's number before its first step.
     """
@@ -85,9 +92,10 @@ def fit(
         return task.loss(model, batch) / rows_per_batch
 
     def after_epoch(state: LoopState) -> bool:
-        return _after_epoch(state, model, task, validation_rows, precision, config, best, trained)
+        more = _after_epoch(state, model, task, validation_rows, precision, config, best, trained)
+        return (watch is None or watch(state.extra["curve"])) and more
 
-    state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best, before_epoch)
+    state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best, before_epoch=before_epoch)
     if best:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -125,7 +133,8 @@ def _after_epoch(
     state.extra.setdefault("curve", []).append(point)
     if rows is None:
         return True
-    if point["validation_loss"] < state.extra.get("best_loss", float("inf")):
-        state.extra |= {"best_loss": point["validation_loss"], "best_epoch": epoch}
+    loss = math.inf if math.isnan(point["validation_loss"]) else point["validation_loss"]
+    if loss < state.extra.get("best_loss", math.inf) or "best_epoch" not in state.extra:
+        state.extra |= {"best_loss": loss, "best_epoch": epoch}
         best.update({n: p.detach().clone() for n, p in model.named_parameters() if n in trained})
     return bool(epoch - state.extra["best_epoch"] < config.patience)

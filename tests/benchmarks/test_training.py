@@ -20,7 +20,8 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from undercut.finetune.classifier import FinetuneConfig, load_base
+from undercut.classifiers import load_base
+from undercut.finetune.classifier import FinetuneConfig
 from undercut.fitting import FitConfig, fit
 from undercut.storage import local_path
 from undercut.tasks.protocol import Encoded
@@ -176,7 +177,7 @@ class CountingTask(TextClassification):
 def ours(rows: dict[str, Any], train: Encoded, clock: Clock, epochs: int, folder: Path) -> list[float]:
     """Undercut's ``fit`` with finetune's defaults."""
     config = FinetuneConfig(epochs=epochs)
-    model = load_base(local_path(BASE, "base_model"), rows["labels"], config)
+    model = load_base(local_path(BASE, "base_model"), rows["labels"], config.seed, config.train_embeddings)
     loop = LoopConfig(epochs=epochs, learning_rate=config.learning_rate, checkpoint_seconds=0)
     task = CountingTask(clock)
     clock.started, clock.spent = time.perf_counter(), 0.0

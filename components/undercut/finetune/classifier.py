@@ -17,9 +17,10 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, events, workspace
+from undercut.classifiers import check_base, train_classifier
 from undercut.errors import ConfigurationError
-from undercut.fitting import FitConfig, FitResult, fit
-from undercut.storage import digest, local_path
+from undercut.fitting import FitConfig, FitResult
+from undercut.storage import local_path
 from undercut.tasks.protocol import Encoded
 from undercut.tasks.text_classification import TextClassification, balanced_weights
 from undercut.training import LoopConfig
@@ -89,7 +90,7 @@ def finetune(data: Path, output: Path, config: FinetuneConfig) -> artifacts.Mani
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     card = artifacts.load(data, artifacts.DATASET)
     base = local_path(config.base_model, "base_model")
-    base_digest = _check_base(base, config.base_model)
+    base_digest = check_base(base, config.base_model)
     events.parameters(asdict(config))
     settings = {k: v for k, v in asdict(config).items() if k not in (*LIMITS, "base_model")}
     key = checkpoints.content_key(
@@ -131,15 +132,6 @@ def finetune(data: Path, output: Path, config: FinetuneConfig) -> artifacts.Mani
     return manifest
 
 
-def _check_base(base: Path, uri: str) -> str:
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        if not (base / name).is_file():
-            raise ConfigurationError(
-                "base_model", uri, f"a folder with {name}", "Save it with save_pretrained and a fast tokenizer"
-            )
-    return digest(base)
-
-
 def _two_passes(
     data: Path, labels: list[str], base: Path, config: FinetuneConfig, folder: Path
 ) -> tuple[PreTrainedModel, FitResult, str]:
@@ -159,14 +151,19 @@ def _two_passes(
     )
     settings = FitConfig(loop=loop, batch_tokens=config.batch_tokens, patience=config.patience)
     events.message(f"choosing the epoch: {len(train.labels):,} rows to train, {len(held.labels):,} to validate")
-    model = load_base(base, labels, config)
-    result = _remembered(folder) or fit(model, task, train, held, settings, folder / "choose")
-    method = f"full fine-tuning, epoch {result.best_epoch} of {config.epochs} chosen on validation"
-    if not config.refit or result.stopped_by == "max_seconds":
-        return model, result, f"{method}, stopped by {result.stopped_by or 'its end'}, no second pass"
-    if not (folder / "chosen.json").is_file():
+    result = _remembered(folder)
+    if result is None:
+        choose = folder / "choose"
+        model, result = train_classifier(base, labels, task, train, held, settings, choose, config.train_embeddings)
+        if not config.refit or result.stopped_by == "max_seconds":
+            return (
+                model,
+                result,
+                f"{_method(result, config)}, stopped by {result.stopped_by or 'its end'}, no second pass",
+            )
         model.save_pretrained(folder / "chosen")
         artifacts.write_json(folder / "chosen.json", asdict(result))
+    method = _method(result, config)
     events.message(f"epoch {result.best_epoch} was best: training again from the base on train and validation")
     both = Encoded(
         ids=[*train.ids, *held.ids],
@@ -174,12 +171,15 @@ def _two_passes(
         labels=np.concatenate([train.labels, held.labels]),
     )
     again = replace(settings, loop=replace(loop, stop_after_epochs=result.best_epoch))
-    model = load_base(base, labels, config)
-    second = fit(model, task, both, None, again, folder / "refit")
+    model, second = train_classifier(base, labels, task, both, None, again, folder / "refit", config.train_embeddings)
     if reason := _second_pass_failed(result, second):
         events.message(f"the second pass is discarded: {reason}")
         return _load(folder / "chosen"), result, f"{method}; a second pass on all rows was discarded: {reason}"
     return model, result, f"{method}, trained again on train and validation"
+
+
+def _method(result: FitResult, config: FinetuneConfig) -> str:
+    return f"full fine-tuning, epoch {result.best_epoch} of {config.epochs} chosen on validation"
 
 
 def _second_pass_failed(first: FitResult, second: FitResult) -> str:
@@ -197,30 +197,6 @@ def _remembered(folder: Path) -> FitResult | None:
         return None
     events.message("the epoch was chosen by an interrupted run")
     return FitResult(**json.loads(path.read_text()))
-
-
-def load_base(base: Path, labels: list[str], config: FinetuneConfig) -> PreTrainedModel:
-    """Return the base with a new classification head, the same for the same seed.
-
-    Attention is computed plainly and without dropout on its weights: on texts of chat length the
-    fused kernel is slower on a CPU, by half.
-    """
-    torch.manual_seed(config.seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        base,
-        local_files_only=True,
-        use_safetensors=True,
-        dtype=torch.float32,
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={label: i for i, label in enumerate(labels)},
-        attn_implementation="eager",
-        attention_probs_dropout_prob=0.0,
-    )
-    assert isinstance(model, PreTrainedModel), type(model)
-    if not config.train_embeddings:
-        model.get_input_embeddings().weight.requires_grad = False
-    return model
 
 
 def _load(folder: Path) -> PreTrainedModel:

@@ -23,6 +23,7 @@ def finetune(
     usd_per_hour: float = 0.0,
     checkpoint_seconds: float = 30.0,
     seed: int = 0,
+    hyperparameters: dict = {},  # noqa: B006
 ):
     """Fine-tune a pretrained encoder for text classification; resumes an interrupted training.
 
@@ -43,6 +44,7 @@ def finetune(
         usd_per_hour: this machine's price, for budget_usd.
         checkpoint_seconds: seconds between checkpoints.
         seed: of the new layers, the order of batches and dropout.
+        hyperparameters: what tune found; each stands in for the setting of its name.
     """
     from pathlib import Path
 
@@ -50,6 +52,7 @@ def finetune(
 
     with step("finetune", inputs=[data.path], output=model.path):
         from undercut.finetune.classifier import FinetuneConfig, finetune
+        from undercut.hyperparameters import with_hyperparameters
 
         # fmt: off
         config = FinetuneConfig(
@@ -59,4 +62,4 @@ def finetune(
             checkpoint_seconds=checkpoint_seconds, seed=seed,
         )
         # fmt: on
-        finetune(Path(data.path), Path(model.path), config)
+        finetune(Path(data.path), Path(model.path), with_hyperparameters(config, hyperparameters))

@@ -1,0 +1,111 @@
+"""Search hyperparameters of fine-tuning: the defaults first, then what promises more, within a budget."""
+
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna import Study
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import TrialState
+from transformers.utils import logging as transformers_logging
+
+from undercut import artifacts, checkpoints, events, workspace
+from undercut.classifiers import check_base
+from undercut.storage import local_path
+from undercut.tune.outcome import outcome
+from undercut.tune.settings import LIMITS, TuneConfig
+from undercut.tune.studies import opened, server_url
+from undercut.tune.trials import CLAIMED, Material, SurplusTrial, objective, prepare, remaining_seconds
+
+POLL_SECONDS = 1.0
+# What may change while a search goes on: how much of it there is, and where it is kept.
+CHANGING = (*LIMITS, "trials", "study_url")
+
+
+def tune(data: Path, output: Path, config: TuneConfig) -> dict[str, Any]:
+    """Search, seal a tuning folder and return the best hyperparameters, never worse than the defaults.
+
+    Args:
+        data: dataset folder with ``train`` and ``validation``.
+        output: where ``tuning.json`` goes: every trial with its curve, the gain, what it cost.
+        config: settings.
+
+    Returns:
+        ``learning_rate``, ``epochs`` and ``batch_tokens``: the defaults unless a trial beat them on
+        the validation rows.
+
+    Raises:
+        ConfigurationError: the base model cannot be read, the study's database does not answer, or
+            another process runs the same search on SQLite.
+    """
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    card = artifacts.load(data, artifacts.DATASET)
+    base = local_path(config.base_model, "base_model")
+    base_digest = check_base(base, config.base_model)
+    events.parameters(asdict(config))
+    name = study_name(card["digest"], base_digest, config)
+    folder = workspace.home() / "studies" / name
+    with opened(name, folder, config) as study:
+        material = prepare(data, base, config, folder)
+        stopped_by = search(study, material, config)
+        trials = study.get_trials()
+        content = outcome(study, trials, len(material.held.labels), config)
+    content |= {
+        "stopped_by": stopped_by,
+        "study": {"name": name, "storage": "postgresql" if server_url(config.study_url) else "sqlite"},
+        "dataset": card["digest"],
+        "base_model": {"uri": config.base_model.partition("#")[0], "digest": base_digest},
+        "train_rows": len(material.train.labels),
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    artifacts.seal(output, artifacts.TUNING, content)
+    events.message(content["sentence"])
+    hyperparameters: dict[str, Any] = content["hyperparameters"]
+    return hyperparameters
+
+
+def study_name(data: str, base: str, config: TuneConfig) -> str:
+    """Return the study's name: data, base, then all that decides a trial's outcome.
+
+    Args:
+        data: the dataset's digest.
+        base: the base model's digest.
+        config: settings; limits do not enter, so that a search can be extended.
+    """
+    settings = {k: v for k, v in asdict(config).items() if k not in CHANGING}
+    code = workspace.code_digest()
+    key = checkpoints.content_key(settings=settings, code=code, torch=torch.__version__)
+    return f"{data[:12]}-{base[:12]}-{key[:16]}"
+
+
+def search(study: Study, material: Material, config: TuneConfig) -> str:
+    """Run trials until their number, the time or the money is used up; returns which of them it was."""
+    while True:
+        trials = study.get_trials(deepcopy=False)
+        if sum(t.state in CLAIMED for t in trials) >= config.trials:
+            if all(t.state is not TrialState.RUNNING for t in trials):
+                return "trials"
+            _wait_for_others(study)
+        elif remaining_seconds(study, config) <= 0:
+            if all(t.state is not TrialState.RUNNING for t in trials):
+                return "budget_usd" if _money_is_tighter(config) else "max_seconds"
+            _wait_for_others(study)
+        else:
+            study.optimize(lambda t: objective(t, study, material, config), n_trials=1, catch=(SurplusTrial,))
+
+
+def _wait_for_others(study: Study) -> None:
+    """Wait for other workers' trials; those of a dead one are failed here, to be tried again."""
+    time.sleep(POLL_SECONDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        optuna.storages.fail_stale_trials(study)
+
+
+def _money_is_tighter(config: TuneConfig) -> bool:
+    return bool(config.budget_usd) and config.allowance_seconds != config.max_seconds

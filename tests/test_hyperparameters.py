@@ -1,0 +1,30 @@
+from typing import Any
+
+import pytest
+from undercut.errors import ConfigurationError
+from undercut.finetune.classifier import FinetuneConfig
+from undercut.hyperparameters import with_hyperparameters
+
+
+def test_whole_floats_become_ints_where_the_field_is_one() -> None:
+    config = with_hyperparameters(FinetuneConfig(seed=3), {"epochs": 4.0, "learning_rate": 0.001, "refit": False})
+    assert config == FinetuneConfig(seed=3, epochs=4, learning_rate=1e-3, refit=False)
+    assert isinstance(config.epochs, int)
+
+
+def test_nothing_changes_nothing() -> None:
+    assert with_hyperparameters(FinetuneConfig(), {}) == FinetuneConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epoch", 4), ("epochs", 4.5), ("epochs", True), ("epochs", "4"), ("refit", 1.0), ("base_model", 3)],
+)
+def test_a_wrong_one_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"^hyperparameters.{name}: got"):
+        with_hyperparameters(FinetuneConfig(), {name: value})
+
+
+def test_values_are_checked_by_the_config() -> None:
+    with pytest.raises(ConfigurationError, match=r"^epochs: got 0"):
+        with_hyperparameters(FinetuneConfig(), {"epochs": 0.0})

@@ -1,0 +1,147 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from undercut import artifacts
+from undercut.errors import ConfigurationError
+from undercut.finetune.classifier import FinetuneConfig
+from undercut.hyperparameters import with_hyperparameters
+from undercut.tune.search import study_name, tune
+from undercut.tune.settings import TuneConfig
+
+WHAT_DECIDES = ("number", "state", "parameters", "value", "loss", "curve", "stopped_by")
+
+TUNE = """
+import json, sys
+from pathlib import Path
+from undercut.tune.search import tune
+from undercut.tune.settings import TuneConfig
+data, output, settings = sys.argv[1:]
+tune(Path(data), Path(output), TuneConfig(**json.loads(settings)))
+"""
+
+
+def start(
+    data: Path, output: Path, settings: dict[str, Any], code: str = TUNE, **environment: str
+) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", code, str(data), str(output), json.dumps(settings)]
+    return subprocess.Popen(command, env={**os.environ, **environment})
+
+
+def decided(manifest: artifacts.Manifest) -> list[dict[str, Any]]:
+    """What must be the same from run to run: all but the times."""
+    return [{k: t[k] for k in WHAT_DECIDES} for t in manifest["trials"]]
+
+
+@pytest.fixture(scope="module")
+def found(small_data: Path, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> artifacts.Manifest:
+    """A search of four trials in a workspace of its own."""
+    folder = tmp_path_factory.mktemp("search")
+    assert start(small_data, folder / "out", settings, UNDERCUT_HOME=str(folder / "home")).wait() == 0
+    return artifacts.verify(folder / "out", artifacts.TUNING)
+
+
+@pytest.mark.slow
+def test_it_beats_the_defaults_and_says_what_was_bought(found: artifacts.Manifest, small_data: Path) -> None:
+    trials = found["trials"]
+    default, best = (trials[found[name]] for name in ("default_trial", "best_trial"))
+    assert [t["number"] for t in trials] == [0, 1, 2, 3]
+    assert default["number"] == 0
+    assert default["parameters"] == found["defaults"] == {"learning_rate": 1e-5, "epochs": 2, "batch_tokens": 256}
+    assert found["hyperparameters"] == best["parameters"] != found["defaults"]
+    assert best["accuracy"] == max(t["accuracy"] for t in trials if t["state"] == "complete")
+    gain = found["gain"]
+    assert gain["value"] == pytest.approx(best["accuracy"] - default["accuracy"])
+    assert gain["low"] <= gain["value"] <= gain["high"]
+    assert gain["n"] == found["validation_rows"] == 115
+    assert found["train_rows"] == 100
+    assert found["stopped_by"] == "trials"
+    assert found["cost_usd"] == pytest.approx(found["seconds"] / 36000)
+    assert found["study"]["storage"] == "sqlite"
+    assert found["dataset"] == artifacts.load(small_data, artifacts.DATASET)["digest"]
+    assert f"{best['accuracy']:.3f} with trial {best['number'] + 1}" in found["sentence"]
+    assert all(len(t["curve"]) == t["epochs"] <= t["parameters"]["epochs"] for t in trials)
+
+
+@pytest.mark.slow
+def test_finetune_takes_them_as_floats(found: artifacts.Manifest) -> None:
+    floats = {name: float(value) for name, value in found["hyperparameters"].items()}
+    config = with_hyperparameters(FinetuneConfig(), floats)
+    assert {name: getattr(config, name) for name in floats} == found["hyperparameters"]
+    assert isinstance(config.epochs, int)
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_where_it_was(
+    found: artifacts.Manifest, small_data: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Killed in the middle of the third trial: it is tried again, and all ends as without the kill."""
+    events = tmp_path / "events.jsonl"
+    environment = {"UNDERCUT_EVENTS": str(events)}
+    settings = settings | {"checkpoint_seconds": 0.01}
+    victim = start(small_data, tmp_path / "out", settings, **environment)
+    while not events.exists() or events.read_text().count("trial-2: epoch 1, loss") < 3:
+        assert victim.poll() is None, "ended before it could be killed"
+        time.sleep(0.005)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert start(small_data, tmp_path / "out", settings, **environment).wait() == 0
+    manifest = artifacts.verify(tmp_path / "out", artifacts.TUNING)
+    states = [(t["number"], t["state"], t["retry_of"]) for t in manifest["trials"]]
+    assert states[2] == (2, "failed", None)
+    assert states[3][0::2] == (3, 2)
+    assert "resumed at step" in events.read_text()
+    kept = [t for t in decided(manifest) if t["state"] != "failed"]
+    assert [t | {"number": i} for i, t in enumerate(kept)][:3] == decided(found)[:3]
+
+
+@pytest.mark.slow
+def test_more_trials_extend_a_search(
+    found: artifacts.Manifest, small_data: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    for trials in (1, 3):
+        tune(small_data, tmp_path / str(trials), TuneConfig(**settings | {"trials": trials}))
+    one, three = (artifacts.verify(tmp_path / n, artifacts.TUNING) for n in "13")
+    assert one["hyperparameters"] == one["defaults"]
+    assert one["sentence"].endswith(
+        f"nothing beats the defaults (validation accuracy {one['trials'][0]['value']:.3f})."
+    )
+    assert one["trials"][0] == three["trials"][0]
+    assert decided(three) == decided(found)[:3]
+
+
+@pytest.mark.slow
+def test_money_ends_it_and_the_defaults_are_left(small_data: Path, settings: dict[str, Any], tmp_path: Path) -> None:
+    config = TuneConfig(**settings | {"budget_usd": 1e-6, "max_seconds": 3600})
+    assert tune(small_data, tmp_path / "out", config) == config.defaults
+    manifest = artifacts.verify(tmp_path / "out", artifacts.TUNING)
+    assert manifest["stopped_by"] == "budget_usd"
+    assert [(t["state"], t["stopped_by"]) for t in manifest["trials"]] == [("pruned", "max_seconds")]
+    assert (manifest["best_trial"], manifest["gain"]) == (None, None)
+    assert "too little for the defaults to finish" in manifest["sentence"]
+
+
+def test_a_study_belongs_to_its_data_base_and_settings() -> None:
+    config = TuneConfig()
+    name = study_name("a" * 64, "b" * 64, config)
+    others = [
+        study_name("c" * 64, "b" * 64, config),
+        study_name("a" * 64, "c" * 64, config),
+        study_name("a" * 64, "b" * 64, TuneConfig(seed=1)),
+        study_name("a" * 64, "b" * 64, TuneConfig(metric="loss")),
+        study_name("a" * 64, "b" * 64, TuneConfig(train_rows=10)),
+    ]
+    assert len({name, *others}) == 6
+    assert study_name("a" * 64, "b" * 64, TuneConfig(trials=50, max_seconds=9, study_url="postgresql://h/d")) == name
+
+
+def test_a_base_without_weights_is_refused(small_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    with pytest.raises(ConfigurationError, match=r"base_model: .* config\.json"):
+        tune(small_data, tmp_path / "out", TuneConfig(base_model=str(tmp_path / "base")))
