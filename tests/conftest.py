@@ -109,11 +109,18 @@ def write_unlabelled(folder: Path, texts: list[str], documents: list[str] | None
     """Seal ``texts`` as the unlabelled split of a dataset folder, in numbered shards."""
     folder.mkdir(parents=True)
     cuts = [len(texts) * i // shards for i in range(shards + 1)]
-    for i, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for i in range(shards):
+        start, end = cuts[i : i + 2]
         table = {"text": texts[start:end]} | ({"document": documents[start:end]} if documents else {})
         pq.write_table(pa.table(table), folder / f"unlabelled-{i:05d}.parquet")
     artifacts.seal(folder, artifacts.DATASET, {"task": "none", "labels": [], "rows": {"unlabelled": len(texts)}})
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_unlabelled() -> Callable[..., Path]:
+    """:func:`write_unlabelled`, for tests that want their own."""
+    return write_unlabelled
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ STAGES = {p.parent.name for p in PACKAGE.glob("*/component.py")}
 CONFIGS = {
     "finetune": ("undercut.finetune.classifier", "FinetuneConfig"),
     "pretrain": ("undercut.pretrain.language_model", "PretrainConfig"),
+    "transfer": ("undercut.transfer.domain_adaptation", "TransferConfig"),
     "quantize": ("undercut.quantize.export", "QuantizeConfig"),
     "tune": ("undercut.tune.settings", "TuneConfig"),
 }

@@ -17,18 +17,16 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, corpus, events, workspace
-from undercut.batching import ShuffledBatches
-from undercut.fitting import FitConfig, FitResult, fit
-from undercut.optimization import choose_precision
-from undercut.pretrain.architectures import ARCHITECTURES, build, for_finetuning
+from undercut.language_models import HELD_OUT_ROWS, fit_language_model
+from undercut.pretrain.architectures import build, for_finetuning
 from undercut.pretrain.settings import PretrainConfig
 from undercut.pretrain.vocabulary import train_tokenizer
+from undercut.tasks import causal_lm
+from undercut.tasks.causal_lm import CausalLM
 from undercut.tasks.masked_lm import SPECIAL, MaskedLM
-from undercut.training import Batches, LoopConfig
 
 LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
-INTERVALS = 10
-HELD_OUT_ROWS = 512
+SAMPLE_TOKENS = 100
 
 
 def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Manifest:
@@ -86,7 +84,7 @@ def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Mani
 def _tokenizer(files: list[Path], folder: Path, config: PretrainConfig) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
-        special = ("<|endoftext|>",) if ARCHITECTURES[config.architecture].causal else SPECIAL
+        special = (causal_lm.END,) if config.causal else SPECIAL
         tokenizer = train_tokenizer(files, config.tokenizer, config.vocabulary_size, config.lowercase, special)
         tokenizer.save(str(path.with_suffix(".partial")))
         path.with_suffix(".partial").replace(path)
@@ -96,60 +94,21 @@ def _tokenizer(files: list[Path], folder: Path, config: PretrainConfig) -> Token
 def _train(
     data: Path, tokenizer: Tokenizer, folder: Path, config: PretrainConfig
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    task = MaskedLM(folder, config.sequence_length, config.masking, config.mask_probability)
+    task = _task(folder, config)
     text = corpus.tokenize(
         data, tokenizer, folder / "tokens", config.sequence_length, task.begin, task.end, HELD_OUT_ROWS
     )
-    model = build(
-        config.architecture, config.size, tokenizer.get_vocab_size(), config.sequence_length, config.seed
-    )
-    rows, planned = len(text.train.labels), config.steps(len(text.train.labels))
-    intervals = min(INTERVALS, planned)
-    events.message(f"{text.tokens['train']:,} tokens to train on, {planned:,} steps of {config.batch_tokens:,} tokens")
-
-    def batches(interval: int) -> Batches:
-        count = planned // intervals
-        return ShuffledBatches(rows, config.rows_per_batch, interval * count, count, config.seed)
-
-    loop = LoopConfig(
-        epochs=intervals,
-        learning_rate=config.learning_rate,
-        checkpoint_seconds=config.checkpoint_seconds,
-        max_seconds=config.allowance_seconds,
-        seed=config.seed,
-        epoch_name="interval",
-    )
-    settings = FitConfig(loop=loop, batch_tokens=config.batch_tokens, patience=intervals)
-    result = fit(model, task, text.train, text.held_out, settings, folder / "train", batches)
-    return model, {
-        "task": "masked-language-modelling",
-        "method": f"masked language modelling from scratch, {config.masking} masks",
-        "metrics": _metrics(model, task, text, result, config),
-    }
+    model = build(config.architecture, config.size, tokenizer.get_vocab_size(), config.sequence_length, config.seed)
+    _, metrics = fit_language_model(model, task, text, config.plan, folder / "train")
+    if isinstance(task, MaskedLM):
+        method = f"masked language modelling from scratch, {config.masking} masks"
+        return model, {"task": "masked-language-modelling", "method": method, "metrics": metrics}
+    metrics["sample"] = causal_lm.sample(model, tokenizer, "", SAMPLE_TOKENS, config.seed)
+    events.message(f"it writes: {metrics['sample']}")
+    return model, {"task": "causal-language-modelling", "method": "next tokens from scratch", "metrics": metrics}
 
 
-def _metrics(
-    model: PreTrainedModel, task: MaskedLM, text: corpus.Corpus, result: FitResult, config: PretrainConfig
-) -> dict[str, Any]:
-    """Return held-out figures with what they were computed on, and the curve."""
-    figures = task.metrics(model, text.held_out, choose_precision("cpu"))
-    best = result.curve[result.best_epoch - 1]
-    events.message(f"held-out perplexity {figures['perplexity']:.1f} over {figures['tokens']:,} masked tokens")
-    return {
-        "perplexity": figures["perplexity"],
-        "loss": figures["loss"],
-        "accuracy": figures["accuracy"],
-        "computed_on": {
-            "what": "masked tokens of held-out text, the same masks each time",
-            "tokens_guessed": figures["tokens"],
-            "rows": len(text.held_out.labels),
-            "row_tokens": config.sequence_length,
-            "held_out_texts": text.texts["held_out"],
-            "held_out_tokens": text.tokens["held_out"],
-        },
-        "trained_on": {"texts": text.texts["train"], "tokens": text.tokens["train"]},
-        "steps": best["step"],
-        "tokens_seen": best["step"] * config.rows_per_batch * config.sequence_length,
-        "stopped_by": result.stopped_by,
-        "curve": list(result.curve),
-    }
+def _task(folder: Path, config: PretrainConfig) -> MaskedLM | CausalLM:
+    if config.causal:
+        return CausalLM(folder, config.sequence_length)
+    return MaskedLM(folder, config.sequence_length, config.masking, config.mask_probability)

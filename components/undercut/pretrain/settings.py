@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from undercut.costs import allowance_seconds
 from undercut.errors import ConfigurationError
+from undercut.language_models import Plan
 from undercut.pretrain.architectures import ARCHITECTURES, SIZES
 from undercut.pretrain.vocabulary import TOKENIZERS
 from undercut.tasks.masked_lm import MASKINGS
@@ -46,36 +47,32 @@ class PretrainConfig:
         for name, allowed in {**choices, "masking": MASKINGS}.items():
             if getattr(self, name) not in allowed:
                 raise ConfigurationError(name, getattr(self, name), f"one of {', '.join(allowed)}")
-        least = {"epochs": 1, "sequence_length": 16, "vocabulary_size": MINIMUM_VOCABULARY, "max_steps": 0}
-        least |= {"max_tokens": 0, "checkpoint_seconds": 0, "seed": 0, "batch_tokens": self.sequence_length}
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise ConfigurationError(name, getattr(self, name), f"a number from {minimum}")
-        for name in ("learning_rate", "mask_probability"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigurationError(name, getattr(self, name), "a number above 0 and below 1")
-        if ARCHITECTURES[self.architecture].causal and self.tokenizer != "bpe":
+        if self.vocabulary_size < MINIMUM_VOCABULARY:
+            raise ConfigurationError("vocabulary_size", self.vocabulary_size, f"a number from {MINIMUM_VOCABULARY}")
+        if not 0 < self.mask_probability < 1:
+            raise ConfigurationError("mask_probability", self.mask_probability, "a number above 0 and below 1")
+        if self.causal and self.tokenizer != "bpe":
             raise ConfigurationError(
                 "tokenizer", self.tokenizer, f"bpe for {self.architecture}", "It has to give back the text it reads"
             )
-        assert self.allowance_seconds >= 0, self
+        assert self.plan.max_seconds >= 0, self
 
     @property
-    def allowance_seconds(self) -> float:
-        """Return the seconds that time and money allow together; 0 if neither is limited."""
-        return allowance_seconds(self.max_seconds, self.budget_usd, self.usd_per_hour)
-
-    def steps(self, rows: int) -> int:
-        """Return the planned steps on a corpus of so many packed rows; at least one."""
-        per_batch = self.rows_per_batch
-        limits = [self.epochs * rows // per_batch]
-        if self.max_steps:
-            limits.append(self.max_steps)
-        if self.max_tokens:
-            limits.append(self.max_tokens // (per_batch * self.sequence_length))
-        return max(1, min(limits))
+    def causal(self) -> bool:
+        """Return whether the model guesses the next token, not hidden ones."""
+        return ARCHITECTURES[self.architecture].causal
 
     @property
-    def rows_per_batch(self) -> int:
-        """Return how many packed rows a batch holds."""
-        return self.batch_tokens // self.sequence_length
+    def plan(self) -> Plan:
+        """Return how long and how to train."""
+        return Plan(
+            sequence_length=self.sequence_length,
+            epochs=self.epochs,
+            max_steps=self.max_steps,
+            max_tokens=self.max_tokens,
+            batch_tokens=self.batch_tokens,
+            learning_rate=self.learning_rate,
+            max_seconds=allowance_seconds(self.max_seconds, self.budget_usd, self.usd_per_hour),
+            checkpoint_seconds=self.checkpoint_seconds,
+            seed=self.seed,
+        )
