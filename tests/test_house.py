@@ -24,8 +24,8 @@ STAGES = {p.parent.name for p in PACKAGE.glob("*/component.py")}
 # Each stage's Config: (module, class).
 CONFIGS = {
     "finetune": ("undercut.finetune.classifier", "FinetuneConfig"),
-    "pretrain": ("undercut.pretrain.language_model", "PretrainConfig"),
-    "transfer": ("undercut.transfer.domain_adaptation", "TransferConfig"),
+    "pretrain": ("undercut.pretrain.settings", "PretrainConfig"),
+    "transfer": ("undercut.transfer.settings", "TransferConfig"),
     "quantize": ("undercut.quantize.export", "QuantizeConfig"),
     "tune": ("undercut.tune.settings", "TuneConfig"),
 }

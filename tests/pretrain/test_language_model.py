@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from undercut import artifacts
 from undercut.errors import ConfigurationError
 from undercut.finetune.classifier import FinetuneConfig, finetune
-from undercut.pretrain.language_model import PretrainConfig, pretrain
+from undercut.pretrain.language_model import pretrain
+from undercut.pretrain.settings import PretrainConfig
 
 SETTINGS = {"size": "tiny", "vocabulary_size": 400, "sequence_length": 32, "batch_tokens": 512, "learning_rate": 2e-3}
 
@@ -44,15 +45,18 @@ def test_it_learns_and_says_on_what_its_perplexity_was_computed(small_text: Path
 
 @pytest.mark.slow
 def test_finetune_starts_from_it(small_data: Path, pretrained: Path, tmp_path: Path) -> None:
-    config = FinetuneConfig(base_model=str(pretrained), epochs=1, learning_rate=1e-3, max_length=32, refit=False)
+    config = FinetuneConfig(
+        base_model=str(pretrained), epochs=4, learning_rate=3e-3, batch_tokens=256, max_length=32, refit=False
+    )
     manifest = finetune(small_data, tmp_path / "model", config)
-    assert manifest["metrics"]["curve"][-1]["validation_accuracy"] > 0.6
+    assert manifest["metrics"]["curve"][-1]["validation_accuracy"] > 0.9
 
 
 TRAIN = """
 import json, sys
 from pathlib import Path
-from undercut.pretrain.language_model import PretrainConfig, pretrain
+from undercut.pretrain.language_model import pretrain
+from undercut.pretrain.settings import PretrainConfig
 data, output, settings = sys.argv[1:]
 pretrain(Path(data), Path(output), PretrainConfig(**json.loads(settings)))
 """
@@ -88,7 +92,9 @@ def test_a_killed_run_resumes_to_the_same_weights(small_text: Path, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-def test_a_causal_model_learns_and_writes(small_text: Path, tmp_path: Path, architecture: str) -> None:
+def test_a_causal_model_learns_writes_and_is_a_base(
+    small_text: Path, small_data: Path, tmp_path: Path, architecture: str
+) -> None:
     config = PretrainConfig(**SETTINGS, architecture=architecture, tokenizer="bpe", epochs=1)
     manifest = pretrain(small_text, tmp_path / "model", config)
     metrics = manifest["metrics"]
@@ -96,6 +102,11 @@ def test_a_causal_model_learns_and_writes(small_text: Path, tmp_path: Path, arch
     assert metrics["loss"] < 4.5
     assert 0 < metrics["bits_per_byte"] < 3
     assert metrics["sample"].strip()
+    settings = FinetuneConfig(
+        base_model=str(tmp_path / "model"), epochs=4, learning_rate=3e-3, batch_tokens=256, max_length=32, refit=False
+    )
+    tuned = finetune(small_data, tmp_path / "tuned", settings)
+    assert tuned["metrics"]["curve"][-1]["validation_accuracy"] > 0.7
 
 
 def test_stops_are_planned_before_training() -> None:

@@ -7,8 +7,9 @@ from undercut import artifacts
 from undercut.errors import ConfigurationError
 from undercut.finetune.classifier import FinetuneConfig, finetune
 from undercut.transfer.comparison import verdict
-from undercut.transfer.domain_adaptation import TransferConfig, load, transfer
+from undercut.transfer.domain_adaptation import load, transfer
 from undercut.transfer.layers import encoder_layers, freeze, thaw
+from undercut.transfer.settings import TransferConfig
 
 SETTINGS = {"sequence_length": 32, "batch_tokens": 512, "learning_rate": 2e-3, "max_steps": 20}
 

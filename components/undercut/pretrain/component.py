@@ -57,7 +57,8 @@ def pretrain(
     from undercut.steps import step
 
     with step("pretrain", f"{architecture}-{size}", inputs=[data.path], output=model.path):
-        from undercut.pretrain.language_model import PretrainConfig, pretrain
+        from undercut.pretrain.language_model import pretrain
+        from undercut.pretrain.settings import PretrainConfig
 
         # fmt: off
         config = PretrainConfig(

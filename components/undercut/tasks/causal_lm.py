@@ -35,7 +35,7 @@ class CausalLM:
         self._tokenizer = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
         self._length = length
         self.begin: int | None = None
-        self.end: int = self._tokenizer.token_to_id(END)
+        self.end = self._tokenizer.get_vocab()[END]
 
     def encode(self, texts: Sequence[str], labels: NDArray[np.int64]) -> Encoded:
         """Tokenise and pack texts; ``labels`` are not looked at."""
@@ -86,9 +86,9 @@ def sample(model: PreTrainedModel, tokenizer: Tokenizer, prompt: str, tokens: in
 
     Drawn from the 50 likeliest tokens each time (Fan et al. 2018); ends where the model ends it.
     """
-    ids = tokenizer.encode(prompt, add_special_tokens=False).ids or [tokenizer.token_to_id(END)]
+    ids = tokenizer.encode(prompt, add_special_tokens=False).ids or [tokenizer.get_vocab()[END]]
     torch.manual_seed(seed)
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     with torch.inference_mode():
         written = model.generate(  # type: ignore[operator]
             input_ids=torch.tensor([ids]),

@@ -61,7 +61,8 @@ def transfer(
     from undercut.steps import step
 
     with step("transfer", inputs=[unlabelled.path, data.path], output=model.path):
-        from undercut.transfer.domain_adaptation import TransferConfig, transfer
+        from undercut.transfer.domain_adaptation import transfer
+        from undercut.transfer.settings import TransferConfig
 
         # fmt: off
         config = TransferConfig(

@@ -18,7 +18,7 @@ def freeze(model: PreTrainedModel, layers: int) -> None:
     if layers >= total:
         raise ConfigurationError("frozen_layers", layers, f"from 0 to {total - 1}", f"The base has {total} layers")
     if layers:
-        _set([model.base_model.embeddings, *encoder_layers(model)[:layers]], False)
+        _set([embeddings(model), *encoder_layers(model)[:layers]], False)
 
 
 def thaw(model: PreTrainedModel, frozen: int, interval: int, gradual: bool, head_first: bool) -> None:
@@ -36,8 +36,7 @@ def thaw(model: PreTrainedModel, frozen: int, interval: int, gradual: bool, head
         head_first: train the output layer alone first.
     """
     layers = list(encoder_layers(model))[frozen:]
-    embeddings = [] if frozen else [model.base_model.embeddings]
-    order = [*reversed(layers), *embeddings]
+    order = [*reversed(layers), *([] if frozen else [embeddings(model)])]
     resting = head_first and interval == 0
     count = 0 if resting else interval + (not head_first) if gradual else len(order)
     _set(order[count:], False)
@@ -46,9 +45,14 @@ def thaw(model: PreTrainedModel, frozen: int, interval: int, gradual: bool, head
 
 def encoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
     """Return the encoder's layers, lowest first."""
-    layers = model.base_model.encoder.layer
+    layers = model.base_model.get_submodule("encoder.layer")
     assert isinstance(layers, torch.nn.ModuleList), type(layers)
     return layers
+
+
+def embeddings(model: PreTrainedModel) -> torch.nn.Module:
+    """Return the embeddings of tokens and positions."""
+    return model.base_model.get_submodule("embeddings")
 
 
 def _set(modules: Iterable[torch.nn.Module], trained: bool) -> None:
