@@ -87,7 +87,7 @@ def train_classifier(
     return model, fit(model, task, train, held, config, folder, watch)
 
 
-def correct_rows(model: PreTrainedModel, task: Task, rows: Encoded) -> NDArray[np.bool_]:
+def correct_rows(model: torch.nn.Module, task: Task, rows: Encoded) -> NDArray[np.bool_]:
     """Tell of each row whether the model's answer is its label, shape (rows,)."""
     precision = choose_precision(device())
     model.to(precision.device).eval()

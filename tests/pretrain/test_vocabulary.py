@@ -37,5 +37,5 @@ def test_byte_level_bpe_gives_any_text_back(small_text: Path) -> None:
     tokenizer = train_tokenizer(corpus.shards(small_text), "bpe", 400, True, special=("<|endoftext|>",))
     text = "where is my refund?\n\t退款 🙂"
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
-    assert len(tokenizer.encode("where is my refund")) == 4
+    assert len(tokenizer.encode("where is my refund")) == 6
     assert tokenizer.get_vocab_size() == 400

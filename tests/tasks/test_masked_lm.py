@@ -3,7 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from transformers import BertConfig, BertForMaskedLM
+from undercut.errors import ConfigurationError
 from undercut.optimization import Precision
 from undercut.tasks.masked_lm import MaskedLM, masked_logits
 
@@ -95,3 +98,9 @@ def test_held_out_masks_are_the_same_each_time(task: MaskedLM) -> None:
     assert first == second
     assert first["perplexity"] == pytest.approx(np.exp(first["loss"]))
     assert first["loss"] == pytest.approx(np.log(task.tokenizer.get_vocab_size()), abs=0.3)
+
+
+def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
+    Tokenizer(WordLevel({"[CLS]": 0, "[SEP]": 1}, unk_token="[CLS]")).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ConfigurationError, match=r"^tokenizer\.json: got"):
+        MaskedLM(tmp_path, 16)

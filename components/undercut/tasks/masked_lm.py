@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from undercut.batching import pack
 from undercut.corpus import packed
+from undercut.errors import ConfigurationError
 from undercut.optimization import Precision
 from undercut.tasks.protocol import Batch, Encoded
 
@@ -139,12 +140,18 @@ def masked_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
 
 
 def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:
-    """Return the ids that begin a text, end it, and hide a token, in BERT's words or RoBERTa's."""
+    """Return the ids that begin a text, end it, and hide a token, in BERT's words or RoBERTa's.
+
+    Raises:
+        ConfigurationError: the vocabulary has neither.
+    """
     for names in (("[CLS]", "[SEP]", "[MASK]"), ("<s>", "</s>", "<mask>")):
         begin, end, mask = (tokenizer.token_to_id(name) for name in names)
         if begin is not None and end is not None and mask is not None:
             return begin, end, mask
-    raise ValueError("the tokenizer knows neither [CLS], [SEP], [MASK] nor <s>, </s>, <mask>")
+    raise ConfigurationError(
+        "tokenizer.json", "a vocabulary without them", "one with [CLS], [SEP] and [MASK], or <s>, </s> and <mask>"
+    )
 
 
 def _token_kinds(tokenizer: Tokenizer, special: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:

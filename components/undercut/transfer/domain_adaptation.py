@@ -125,7 +125,9 @@ def _continue(
         _check_intervals(config, len(text.train.labels))
     freeze(model, config.frozen_layers)
     precision = choose_precision(device())
-    before = task.metrics(torch.nn.Module.to(model, precision.device).eval(), text.held_out, precision)
+    torch.nn.Module.to(model, precision.device)
+    model.eval()  # type: ignore[no-untyped-call]
+    before = task.metrics(model, text.held_out, precision)
 
     def before_interval(interval: int) -> None:
         thaw(model, config.frozen_layers, interval, config.unfreezing == "gradual", fresh_head)
