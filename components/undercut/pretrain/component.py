@@ -57,16 +57,13 @@ def pretrain(
     from undercut.steps import step
 
     with step("pretrain", f"{architecture}-{size}", inputs=[data.path], output=model.path):
-        from undercut.pretrain.language_model import pretrain
-        from undercut.pretrain.settings import PretrainConfig
+        from undercut.pretrain import language_model, settings
 
-        # fmt: off
-        config = PretrainConfig(
+        config = settings.PretrainConfig(
             architecture=architecture, size=size, tokenizer=tokenizer, vocabulary_size=vocabulary_size,
             lowercase=lowercase, sequence_length=sequence_length, masking=masking, mask_probability=mask_probability,
             epochs=epochs, max_steps=max_steps, max_tokens=max_tokens, learning_rate=learning_rate,
             batch_tokens=batch_tokens, max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=usd_per_hour,
             checkpoint_seconds=checkpoint_seconds, seed=seed,
-        )
-        # fmt: on
-        pretrain(Path(data.path), Path(model.path), config)
+        )  # fmt: skip
+        language_model.pretrain(Path(data.path), Path(model.path), config)

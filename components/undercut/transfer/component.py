@@ -61,16 +61,13 @@ def transfer(
     from undercut.steps import step
 
     with step("transfer", inputs=[unlabelled.path, data.path], output=model.path):
-        from undercut.transfer.domain_adaptation import transfer
-        from undercut.transfer.settings import TransferConfig
+        from undercut.transfer import domain_adaptation, settings
 
-        # fmt: off
-        config = TransferConfig(
+        config = settings.TransferConfig(
             base_model=base_model, sequence_length=sequence_length, masking=masking, epochs=epochs, seed=seed,
             mask_probability=mask_probability, frozen_layers=frozen_layers, unfreezing=unfreezing, max_steps=max_steps,
             max_tokens=max_tokens, learning_rate=learning_rate, batch_tokens=batch_tokens, budget_usd=budget_usd,
             comparison_rows=comparison_rows, comparison_epochs=comparison_epochs, max_seconds=max_seconds,
             comparison_seconds=comparison_seconds, usd_per_hour=usd_per_hour, checkpoint_seconds=checkpoint_seconds,
-        )
-        # fmt: on
-        transfer(Path(unlabelled.path), Path(data.path), Path(model.path), config)
+        )  # fmt: skip
+        domain_adaptation.transfer(Path(unlabelled.path), Path(data.path), Path(model.path), config)
