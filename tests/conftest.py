@@ -105,6 +105,31 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base_model(tmp_path_factory.mktemp("tiny") / "base", small_rows())
 
 
+def write_unlabelled(folder: Path, texts: list[str], documents: list[str] | None = None, shards: int = 3) -> Path:
+    """Seal ``texts`` as the unlabelled split of a dataset folder, in numbered shards."""
+    folder.mkdir(parents=True)
+    cuts = [len(texts) * i // shards for i in range(shards + 1)]
+    for i in range(shards):
+        start, end = cuts[i : i + 2]
+        table = {"text": texts[start:end]} | ({"document": documents[start:end]} if documents else {})
+        pq.write_table(pa.table(table), folder / f"unlabelled-{i:05d}.parquet")
+    artifacts.seal(folder, artifacts.DATASET, {"task": "none", "labels": [], "rows": {"unlabelled": len(texts)}})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_unlabelled() -> Callable[..., Path]:
+    """:func:`write_unlabelled`, for tests that want their own."""
+    return write_unlabelled
+
+
+@pytest.fixture(scope="session")
+def small_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder of 1,152 unlabelled texts in three shards, no documents."""
+    texts = [text for seed in range(2) for text, _ in small_rows(seed)]
+    return write_unlabelled(tmp_path_factory.mktemp("text") / "data", texts)
+
+
 @pytest.fixture(scope="session")
 def tiny_teacher(tmp_path_factory: pytest.TempPathFactory, small_data: Path, tiny_base: Path) -> Path:
     """A model folder: the tiny base, fine-tuned for three epochs on the small data."""

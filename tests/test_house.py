@@ -28,6 +28,8 @@ CONFIGS = {
     "finetune": ("undercut.finetune.classifier", "FinetuneConfig"),
     "ingest": ("undercut.ingest.dataset", "IngestConfig"),
     "profile": ("undercut.profile.measure", "ProfileConfig"),
+    "pretrain": ("undercut.pretrain.settings", "PretrainConfig"),
+    "transfer": ("undercut.transfer.settings", "TransferConfig"),
     "quantize": ("undercut.quantize.export", "QuantizeConfig"),
     "tune": ("undercut.tune.settings", "TuneConfig"),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from undercut.batching import length_batches
 from undercut.errors import ConfigurationError
@@ -39,6 +39,9 @@ def load_base(base: Path, labels: Sequence[str], seed: int, train_embeddings: bo
     fused kernel is slower on a CPU, by half.
     """
     torch.manual_seed(seed)
+    # Encoders know this setting; causal models name theirs otherwise, and refuse it.
+    known = hasattr(AutoConfig.from_pretrained(base, local_files_only=True), "attention_probs_dropout_prob")
+    no_dropout = {"attention_probs_dropout_prob": 0.0} if known else {}
     model = AutoModelForSequenceClassification.from_pretrained(
         base,
         local_files_only=True,
@@ -48,7 +51,7 @@ def load_base(base: Path, labels: Sequence[str], seed: int, train_embeddings: bo
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
         attn_implementation="eager",
-        attention_probs_dropout_prob=0.0,
+        **no_dropout,
     )
     assert isinstance(model, PreTrainedModel), type(model)
     if not train_embeddings:

@@ -115,6 +115,24 @@ class Stopwatch:
         )
 
 
+def allowance_seconds(max_seconds: float, budget_usd: float, usd_per_hour: float) -> float:
+    """Return the seconds that time and money allow together; 0 if neither is limited.
+
+    Raises:
+        ConfigurationError: an amount is negative, or a budget comes without the machine's price.
+    """
+    amounts = {"max_seconds": max_seconds, "budget_usd": budget_usd, "usd_per_hour": usd_per_hour}
+    for name, amount in amounts.items():
+        if amount < 0:
+            raise ConfigurationError(name, amount, "zero (no limit) or more")
+    if budget_usd and not usd_per_hour:
+        raise ConfigurationError("usd_per_hour", usd_per_hour, "the machine's price when budget_usd is set")
+    limits = [max_seconds] if max_seconds else []
+    if budget_usd:
+        limits.append(budget_usd / usd_per_hour * 3600)
+    return min(limits, default=0.0)
+
+
 def merge(ledgers: Iterable[Iterable[LedgerEntry]]) -> list[LedgerEntry]:
     """Join ledgers that share steps: each step once, in order of start."""
     entries = {entry["id"]: entry for ledger in ledgers for entry in ledger}

@@ -18,7 +18,7 @@ from undercut import events
 from undercut.batching import length_batches
 from undercut.optimization import Precision, choose_precision
 from undercut.tasks.protocol import Encoded, Task
-from undercut.training import LoopConfig, LoopState, train
+from undercut.training import Batches, LoopConfig, LoopState, train
 
 # Called after each epoch with the curve so far; False stops the training.
 Watch = Callable[[Sequence[dict[str, Any]]], bool]
@@ -57,6 +57,9 @@ def fit(
     config: FitConfig,
     folder: Path,
     watch: Watch | None = None,
+    *,
+    batches: Callable[[int], Batches] | None = None,
+    before_epoch: Callable[[int], None] | None = None,
 ) -> FitResult:
     """Train ``model`` in place; with validation rows, leave it with the best epoch's weights.
 
@@ -68,15 +71,20 @@ def fit(
         config: settings.
         folder: checkpoints of this training.
         watch: called with the curve after each epoch; False stops the training.
+        batches: epoch number to that epoch's batches; None groups rows of like length, all of them each time.
+        before_epoch: called with the epoch's number before its first step.
     """
     precision = choose_precision(device())
     model.to(precision.device)
-    per_epoch = len(length_batches(train_rows.lengths, config.batch_tokens, seed=0))
-    rows_per_batch = len(train_rows.labels) / per_epoch
     best: dict[str, torch.Tensor] = {}
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
 
-    def batches(epoch: int) -> list[NDArray[np.int64]]:
+    def by_length(epoch: int) -> Batches:
         return length_batches(train_rows.lengths, config.batch_tokens, seed=config.loop.seed * 1_000_003 + epoch)
+
+    batches = batches or by_length
+    first = batches(0)
+    rows_per_batch = len(train_rows.labels) / len(first) if batches is by_length else len(first[0])
 
     def loss(indices: NDArray[np.int64]) -> torch.Tensor:
         batch = {k: v.to(precision.device) for k, v in task.collate(train_rows, indices).items()}
@@ -84,10 +92,10 @@ def fit(
         return task.loss(model, batch) / rows_per_batch
 
     def after_epoch(state: LoopState) -> bool:
-        more = _after_epoch(state, model, task, validation_rows, precision, config, best, per_epoch)
+        more = _after_epoch(state, model, task, validation_rows, precision, config, best, trained)
         return (watch is None or watch(state.extra["curve"])) and more
 
-    state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best)
+    state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best, before_epoch=before_epoch)
     if best:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -111,7 +119,7 @@ def _after_epoch(
     precision: Precision,
     config: FitConfig,
     best: dict[str, torch.Tensor],
-    per_epoch: int,
+    trained: set[str],
 ) -> bool:
     """Record the epoch, keep its weights if they are the best so far; False asks to stop."""
     epoch = state.epoch + 1
@@ -128,6 +136,5 @@ def _after_epoch(
     loss = math.inf if math.isnan(point["validation_loss"]) else point["validation_loss"]
     if loss < state.extra.get("best_loss", math.inf) or "best_epoch" not in state.extra:
         state.extra |= {"best_loss": loss, "best_epoch": epoch}
-        trained = ((n, p) for n, p in model.named_parameters() if p.requires_grad)
-        best.update({n: p.detach().clone() for n, p in trained})
+        best.update({n: p.detach().clone() for n, p in model.named_parameters() if n in trained})
     return bool(epoch - state.extra["best_epoch"] < config.patience)

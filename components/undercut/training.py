@@ -24,7 +24,11 @@ Batches = Sequence[NDArray[np.int64]]
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """Settings of the loop; times in seconds, zero for no limit."""
+    """Settings of the loop; times in seconds, zero for no limit.
+
+    An epoch is what lies between two calls of ``after_epoch``: a pass over the rows, or, on a corpus too
+    large for that, a stretch of the stream; ``epoch_name`` is the word for it in messages.
+    """
 
     epochs: int
     learning_rate: float
@@ -35,6 +39,7 @@ class LoopConfig:
     max_seconds: float = 0.0
     checkpoint_seconds: float = 30.0
     seed: int = 0
+    epoch_name: str = "epoch"
 
 
 @dataclass
@@ -59,6 +64,7 @@ def train(
     precision: Precision,
     folder: Path,
     extra_tensors: dict[str, torch.Tensor],
+    before_epoch: Callable[[int], None] | None = None,
 ) -> LoopState:
     """Train ``model`` in place.
 
@@ -71,6 +77,8 @@ def train(
         precision: where and how products are computed.
         folder: where checkpoints go; a good one there is resumed from.
         extra_tensors: tensors that belong to the state (the best weights so far), saved and restored.
+        before_epoch: called with the epoch's number before its first step, also after a resume; may turn
+            ``requires_grad`` of parameters off and on (what has no gradient is not changed).
 
     Returns:
         The final state; ``stopped_by`` is empty, ``early stopping`` or ``max_seconds``.
@@ -87,6 +95,8 @@ def train(
     model.train()
     while state.epoch < epochs and not state.stopped_by:
         order = batches(state.epoch)
+        if before_epoch:
+            before_epoch(state.epoch)
         while state.batch < len(order):
             factor = linear_schedule(state.step, steps, round(steps * config.warmup_fraction))
             for group in optimizer.param_groups:
@@ -100,7 +110,7 @@ def train(
             state.batch += 1
             state.step += 1
             state.epoch_loss += float(value.detach())
-            _report(state, value, factor, per_epoch * epochs)
+            _report(state, value, factor, per_epoch * epochs, config.epoch_name)
             state.seconds = before + time.monotonic() - started
             if config.max_seconds and state.seconds >= config.max_seconds:
                 state.stopped_by = "max_seconds"
@@ -115,8 +125,8 @@ def train(
     return state
 
 
-def _report(state: LoopState, value: torch.Tensor, factor: float, total: int) -> None:
-    events.progress(state.step, total, f"epoch {state.epoch + 1}, loss {float(value.detach()):.3f}")
+def _report(state: LoopState, value: torch.Tensor, factor: float, total: int, unit: str) -> None:
+    events.progress(state.step, total, f"{unit} {state.epoch + 1}, loss {float(value.detach()):.3f}")
     if state.step % 10 == 1:
         events.metric("train.loss", float(value.detach()), at=state.step)
         events.metric("train.learning_rate_factor", factor, at=state.step)

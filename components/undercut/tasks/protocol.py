@@ -13,9 +13,13 @@ from undercut.optimization import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """Tokenised rows: ``ids[i]`` has ``lengths[i]`` token ids; ``labels`` has shape (rows,)."""
+    """Tokenised rows: ``ids[i]`` has ``lengths[i]`` token ids; ``labels`` has shape (rows,).
 
-    ids: Sequence[Sequence[int]]
+    Packed text has rows of one length: ``ids`` is then an array of shape (rows, length), possibly one
+    that is mapped from a file, and ``labels`` are zeros.
+    """
+
+    ids: Sequence[Sequence[int]] | NDArray[Any]
     lengths: NDArray[np.int64]
     labels: NDArray[np.int64]
 

@@ -1,0 +1,69 @@
+"""KFP face of pretrain."""
+
+from kfp import dsl
+
+from undercut.images import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def pretrain(
+    data: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    architecture: str = "bert",
+    size: str = "mini",
+    tokenizer: str = "wordpiece",
+    vocabulary_size: int = 30522,
+    lowercase: bool = True,
+    sequence_length: int = 128,
+    masking: str = "whole-word",
+    mask_probability: float = 0.15,
+    epochs: int = 1,
+    max_steps: int = 0,
+    max_tokens: int = 0,
+    learning_rate: float = 1e-3,
+    batch_tokens: int = 4096,
+    max_seconds: float = 0.0,
+    budget_usd: float = 0.0,
+    usd_per_hour: float = 0.0,
+    checkpoint_seconds: float = 60.0,
+    seed: int = 0,
+):
+    """Pretrain a language model from scratch on text without labels; resumes an interrupted training.
+
+    Args:
+        data: dataset folder with an unlabelled split.
+        model: the pretrained model, a base for finetune.
+        architecture: bert (masked), gpt2 or llama (causal).
+        size: tiny, mini, small, medium or base.
+        tokenizer: wordpiece or bpe.
+        vocabulary_size: tokens of the vocabulary at most.
+        lowercase: fold case and accents (wordpiece).
+        sequence_length: tokens of a packed row; also the longest text the model will take.
+        masking: whole-word or token.
+        mask_probability: share of tokens that are hidden and guessed.
+        epochs: passes over the text.
+        max_steps: steps at most; 0 for no limit.
+        max_tokens: tokens trained on at most; 0 for no limit.
+        learning_rate: the schedule's peak.
+        batch_tokens: tokens of a batch.
+        max_seconds: stop after this many seconds of training; 0 for no limit.
+        budget_usd: stop after this many US dollars of training; 0 for no limit.
+        usd_per_hour: this machine's price, for budget_usd.
+        checkpoint_seconds: seconds between checkpoints.
+        seed: of the weights, the order of rows and the masks.
+    """
+    from pathlib import Path
+
+    from undercut.steps import step
+
+    with step("pretrain", f"{architecture}-{size}", inputs=[data.path], output=model.path):
+        from undercut.pretrain import language_model, settings
+
+        config = settings.PretrainConfig(
+            architecture=architecture, size=size, tokenizer=tokenizer, vocabulary_size=vocabulary_size,
+            lowercase=lowercase, sequence_length=sequence_length, masking=masking, mask_probability=mask_probability,
+            epochs=epochs, max_steps=max_steps, max_tokens=max_tokens, learning_rate=learning_rate,
+            batch_tokens=batch_tokens, max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=usd_per_hour,
+            checkpoint_seconds=checkpoint_seconds, seed=seed,
+        )  # fmt: skip
+        language_model.pretrain(Path(data.path), Path(model.path), config)

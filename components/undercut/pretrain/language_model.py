@@ -1,0 +1,114 @@
+"""Pretrain a language model from scratch on text without labels.
+
+A tokenizer is trained on the text, the text is tokenised and packed once (:mod:`undercut.corpus`), and the
+loop walks over the packed rows in a shuffled order that any position can be computed of. An interrupted
+run goes on from there: the tokenizer, the shards already tokenised and the newest checkpoint are kept
+until the model is written.
+"""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from undercut import artifacts, checkpoints, corpus, events, workspace
+from undercut.language_models import HELD_OUT_ROWS, fit_language_model
+from undercut.pretrain.architectures import build, for_finetuning
+from undercut.pretrain.settings import PretrainConfig
+from undercut.pretrain.vocabulary import train_tokenizer
+from undercut.tasks import causal_lm
+from undercut.tasks.causal_lm import CausalLM
+from undercut.tasks.masked_lm import SPECIAL, MaskedLM
+
+LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
+SAMPLE_TOKENS = 100
+
+
+def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Manifest:
+    """Pretrain on a dataset folder's unlabelled split and write a sealed model folder.
+
+    Args:
+        data: dataset folder with ``unlabelled.parquet`` or numbered shards.
+        output: where the model goes: safetensors, tokenizer, config, ``model.json``; a base for finetune.
+        config: settings.
+
+    Raises:
+        ConfigurationError: there is no such split, or too little text in it.
+    """
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    card = artifacts.load(data, artifacts.DATASET)
+    files = corpus.shards(data)
+    events.parameters(asdict(config))
+    settings = {k: v for k, v in asdict(config).items() if k not in LIMITS}
+    key = checkpoints.content_key(
+        data=card["digest"],
+        settings=settings,
+        code=workspace.code_digest(),
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+    )
+    folder = workspace.home() / "checkpoints" / key
+    with checkpoints.locked(folder):
+        tokenizer = _tokenizer(files, folder, config)
+        model, content = _train(data, tokenizer, folder, config)
+    for_finetuning(model)
+    model.save_pretrained(output)
+    shutil.copyfile(folder / "tokenizer.json", output / "tokenizer.json")
+    manifest = artifacts.seal(
+        output,
+        artifacts.MODEL,
+        {
+            "labels": [],
+            "format": "torch",
+            "structure": "pretrained",
+            "precision": "as-is",
+            "base_model": None,
+            "dataset": card["digest"],
+            "parameters": settings,
+            "parameter_count": sum(p.numel() for p in model.parameters()),
+            "max_length": config.sequence_length,
+            "lost": "",
+            **content,
+        },
+    )
+    shutil.rmtree(folder)
+    return manifest
+
+
+def _tokenizer(files: list[Path], folder: Path, config: PretrainConfig) -> Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        special = (causal_lm.END,) if config.causal else SPECIAL
+        tokenizer = train_tokenizer(files, config.tokenizer, config.vocabulary_size, config.lowercase, special)
+        tokenizer.save(str(path.with_suffix(".partial")))
+        path.with_suffix(".partial").replace(path)
+    return Tokenizer.from_file(str(path))
+
+
+def _train(
+    data: Path, tokenizer: Tokenizer, folder: Path, config: PretrainConfig
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    task = _task(folder, config)
+    text = corpus.tokenize(
+        data, tokenizer, folder / "tokens", config.sequence_length, task.begin, task.end, HELD_OUT_ROWS
+    )
+    model = build(config.architecture, config.size, tokenizer.get_vocab_size(), config.sequence_length, config.seed)
+    _, metrics = fit_language_model(model, task, text, config.plan, folder / "train")
+    if isinstance(task, MaskedLM):
+        method = f"masked language modelling from scratch, {config.masking} masks"
+        return model, {"task": "masked-language-modelling", "method": method, "metrics": metrics}
+    metrics["sample"] = causal_lm.sample(model, tokenizer, "", SAMPLE_TOKENS, config.seed)
+    events.message(f"it writes: {metrics['sample']}")
+    return model, {"task": "causal-language-modelling", "method": "next tokens from scratch", "metrics": metrics}
+
+
+def _task(folder: Path, config: PretrainConfig) -> MaskedLM | CausalLM:
+    if config.causal:
+        return CausalLM(folder, config.sequence_length)
+    return MaskedLM(folder, config.sequence_length, config.masking, config.mask_probability)

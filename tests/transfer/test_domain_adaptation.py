@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from undercut import artifacts
+from undercut.errors import ConfigurationError
+from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.transfer.comparison import verdict
+from undercut.transfer.domain_adaptation import load, transfer
+from undercut.transfer.layers import encoder_layers, freeze, thaw
+from undercut.transfer.settings import TransferConfig
+
+SETTINGS = {"sequence_length": 32, "batch_tokens": 512, "learning_rate": 2e-3, "max_steps": 20}
+
+
+@pytest.fixture(scope="module")
+def transferred(
+    tmp_path_factory: pytest.TempPathFactory, small_text: Path, small_data: Path, tiny_base: Path
+) -> artifacts.Manifest:
+    output = tmp_path_factory.mktemp("transferred") / "model"
+    config = TransferConfig(
+        **SETTINGS, base_model=str(tiny_base), frozen_layers=1, comparison_rows=150, comparison_epochs=1
+    )
+    return transfer(small_text, small_data, output, config) | {"folder": output}
+
+
+@pytest.mark.slow
+def test_it_says_what_it_bought(transferred: artifacts.Manifest, small_data: Path) -> None:
+    metrics = transferred["metrics"]
+    artifacts.verify(transferred["folder"], artifacts.MODEL)
+    assert metrics["fresh_head"] is True
+    assert "fresh head" in metrics["before"]["what"]
+    assert metrics["perplexity"] < metrics["before"]["perplexity"]
+    assert metrics["before"]["tokens"] == metrics["computed_on"]["tokens_guessed"]
+    downstream = metrics["downstream"]
+    assert downstream["rows"] == 115
+    assert downstream["train_rows"] == 150
+    gained = downstream["accuracy"]["transferred"] - downstream["accuracy"]["original"]
+    assert downstream["difference"]["value"] == pytest.approx(gained)
+    assert downstream["worth_it"] is (downstream["difference"]["low"] > 0)
+
+
+@pytest.mark.slow
+def test_frozen_layers_and_the_pooler_are_the_base_s(transferred: artifacts.Manifest, tiny_base: Path) -> None:
+    before, after = (load_file(p / "model.safetensors") for p in (tiny_base, transferred["folder"]))
+    changed = {k for k, v in before.items() if not np.array_equal(v, after[f"bert.{k}"])}
+    assert changed
+    assert all(name.startswith("encoder.layer.1.") for name in changed)
+    assert "pooler.dense.weight" in before
+
+
+@pytest.mark.slow
+def test_finetune_and_transfer_start_from_it(
+    transferred: artifacts.Manifest, small_data: Path, small_text: Path, tmp_path: Path
+) -> None:
+    base = str(transferred["folder"])
+    config = FinetuneConfig(base_model=base, epochs=1, learning_rate=1e-3, max_length=32, refit=False)
+    assert finetune(small_data, tmp_path / "model", config)["metrics"]["curve"]
+    again = TransferConfig(**{**SETTINGS, "max_steps": 2}, base_model=base, comparison_rows=0)
+    metrics = transfer(small_text, small_data, tmp_path / "again", again)["metrics"]
+    assert metrics["fresh_head"] is False
+    assert metrics["before"]["perplexity"] == pytest.approx(transferred["metrics"]["perplexity"], rel=0.05)
+    assert metrics["downstream"] == {"worth_it": None, "reason": "not compared: comparison_rows is 0"}
+
+
+def test_layers_thaw_from_the_top(tiny_base: Path) -> None:
+    model, fresh = load(tiny_base, seed=0)
+    assert fresh
+
+    def trained() -> list[bool]:
+        parts = [model.base_model.embeddings, *encoder_layers(model)]
+        assert all(p.requires_grad for n, p in model.cls.named_parameters() if "decoder.weight" not in n)
+        return [all(p.requires_grad for p in part.parameters()) for part in parts]
+
+    states = []
+    for interval in range(4):
+        thaw(model, 0, interval, gradual=True, head_first=True)
+        states.append(trained())
+    assert states == [[False] * 3, [False, False, True], [False, True, True], [True] * 3]
+    thaw(model, 0, 0, gradual=True, head_first=False)
+    assert trained() == [False, False, True]
+    thaw(model, 0, 1, gradual=False, head_first=True)
+    assert trained() == [True] * 3
+    freeze(model, 1)
+    thaw(model, 1, 3, gradual=True, head_first=False)
+    assert trained() == [False, False, True]
+
+
+def test_a_verdict_needs_the_whole_interval() -> None:
+    base = np.arange(400) % 2 == 0
+    better = base | (np.arange(400) % 10 == 1)
+    assert verdict(base, better, seed=0)["worth_it"] is True
+    assert verdict(base, better, seed=0)["difference"]["value"] == pytest.approx(0.1)
+    equal = verdict(base, base, seed=0)
+    assert equal["worth_it"] is False
+    assert "not shown to be better" in equal["reason"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("masking", "span"), ("unfreezing", "sudden"), ("frozen_layers", -1), ("comparison_epochs", 0), ("epochs", 0)],
+)
+def test_a_wrong_setting_is_refused(setting: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{setting}: got"):
+        TransferConfig(**{setting: value})  # type: ignore[arg-type]
+
+
+def test_impossible_requests_are_refused_before_training(
+    tiny_base: Path, small_text: Path, small_data: Path, tmp_path: Path
+) -> None:
+    cases = {"sequence_length": 128, "frozen_layers": 2, "max_steps": 5}
+    for name, value in cases.items():
+        config = TransferConfig(**{**SETTINGS, name: value}, base_model=str(tiny_base))
+        with pytest.raises(ConfigurationError, match="epochs" if name == "max_steps" else name):
+            transfer(small_text, small_data, tmp_path / name, config)
