@@ -23,6 +23,7 @@ MODULES = sorted(
 STAGES = {p.parent.name for p in PACKAGE.glob("*/component.py")}
 # Each stage's Config: (module, class).
 CONFIGS = {
+    "ingest": ("undercut.ingest.dataset", "IngestConfig"),
     "finetune": ("undercut.finetune.classifier", "FinetuneConfig"),
     "quantize": ("undercut.quantize.export", "QuantizeConfig"),
 }

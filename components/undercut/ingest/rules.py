@@ -30,6 +30,7 @@ NO_TIME = "unreadable time"
 DUPLICATE = "duplicate"
 CONFLICT = "conflicting labels"
 TWO_SPLITS = "in two splits"
+NEAR_DUPLICATE = "near-duplicate"
 RARE = "rare label"
 UNSEEN = "label not in training"
 
@@ -56,6 +57,8 @@ REJECTED = {
     NO_TIME: "A row whose time is neither ISO 8601 nor a number is rejected.",
     DUPLICATE: "Of rows with the same text (NFKC, case folded, white space collapsed) and label the first is kept.",
     CONFLICT: "Rows with the same text and different labels in one split are all rejected.",
+    NEAR_DUPLICATE: "Of texts whose five-byte shingles overlap by near_duplicates or more (Jaccard similarity, by "
+    "MinHash), the first is kept in one split if they have one label; in two splits the text of the later is kept.",
     RARE: f"A label with fewer than {MINIMUM_LABEL_ROWS} rows left can be neither learned nor measured; its rows are "
     "rejected.",
     TWO_SPLITS: "A text whose words (NFKC, case folded, without punctuation) stand in two splits is kept in the later "

@@ -24,9 +24,8 @@ from undercut.ingest.clean import Rejected, as_string, clean_extra, clean_label,
 from undercut.ingest.read import Record, Source
 from undercut.ingest.rules import NO_SPLIT, NO_TIME, REJECTED, Tally
 from undercut.ingest.split import TEST, TRAIN, VALIDATION, Keys
+from undercut.ingest.stream import RowStream
 
-BATCH_ROWS = 16384
-BATCH_CHARACTERS = 1 << 22
 MAX_LABELS = 10_000
 _PROGRESS_SECONDS, _PROGRESS_ROWS = 0.5, 4096
 _FIELDS = {"source": TRAIN, "validation_source": VALIDATION, "test_source": TEST}
@@ -154,36 +153,10 @@ class _Cleaner:
         return as_string(record.values[self._text]) or ""
 
 
-class _File:
-    """The Arrow stream on disk: row (number over all sources), file (source number), line, text, extras."""
-
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        fixed = [("row", pa.int64()), ("file", pa.int8()), ("line", pa.int64()), ("text", pa.string())]
-        self._schema = pa.schema([*fixed, *((f"extra {name}", pa.string()) for name in names)])
-        self._stream = pa.ipc.new_stream(path, self._schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
-        self._rows: list[tuple[object, ...]] = []
-        self._characters = 0
-
-    def append(self, row: int, file: int, line: int, clean: _Clean) -> None:
-        self._rows.append((row, file, line, clean.text, *clean.extras))
-        self._characters += len(clean.text)
-        for extra in clean.extras:
-            if extra:
-                self._characters += len(extra)
-        if self._characters > BATCH_CHARACTERS or len(self._rows) >= BATCH_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._rows:
-            columns = zip(zip(*self._rows, strict=True), self._schema, strict=True)
-            arrays = [pa.array(values, f.type) for values, f in columns]
-            self._stream.write_batch(pa.record_batch(arrays, schema=self._schema))
-            self._rows.clear()
-            self._characters = 0
-
-    def close(self) -> None:
-        self.flush()
-        self._stream.close()
+def _open_stream(path: Path, names: Sequence[str]) -> RowStream:
+    """Open the stream on disk: row (number over all sources), file (source number), line, text, extras."""
+    fixed = [("row", pa.int64()), ("file", pa.int8()), ("line", pa.int64()), ("text", pa.string())]
+    return RowStream(path, pa.schema([*fixed, *((f"extra {name}", pa.string()) for name in names)]))
 
 
 class _Progress:
@@ -218,7 +191,7 @@ def stage(sources: Sequence[Source], path: Path, max_characters: int, split: str
     names = list(dict.fromkeys(name for source in sources for name in source.extras.values()))
     cleaners = [_Cleaner(source, names, max_characters, split) for source in sources]
     staged, progress, row = Staged(path=path, columns=names), _Progress(sources), 0
-    with contextlib.closing(_File(path, names)) as file:
+    with contextlib.closing(_open_stream(path, names)) as file:
         for number, (source, cleaner) in enumerate(zip(sources, cleaners, strict=True)):
             before = row
             for record in source.reader.records(source.text, source.label, max_characters):
@@ -231,7 +204,8 @@ def stage(sources: Sequence[Source], path: Path, max_characters: int, split: str
                         staged.rejected.show(str(rejected), source.uri, record.line, cleaner.show(record))
                 else:
                     staged.keep(clean, split.startswith("time:"))
-                    file.append(row, number, record.line, clean)
+                    characters = len(clean.text) + sum(len(extra) for extra in clean.extras if extra)
+                    file.append((row, number, record.line, clean.text, *clean.extras), characters)
                 row += 1
             staged.rows_read.append(row - before)
             progress.next_source(source)
