@@ -18,6 +18,8 @@ def ingest(
     max_characters: int = 20000,
     near_duplicates: float = 0.0,
     quality_filter: bool = False,
+    languages: str = "",
+    mask_pii: bool = False,
     seed: int = 0,
 ):
     """Turn text into a checked dataset: rows cleaned, leaks between splits removed, every rejected row counted.
@@ -35,6 +37,8 @@ def ingest(
         max_characters: a longer text is rejected, a longer paragraph of raw text cut.
         near_duplicates: similarity (Jaccard, of five-byte shingles) from which texts count as one; 0 for off.
         quality_filter: reject documents of raw text that are lists, code, menus or repetition (Gopher's rules).
+        languages: keep only texts in these, such as en,de; any keeps all; both add the column language. Empty for off.
+        mask_pii: write <EMAIL>, <URL>, <IBAN>, <CARD>, <IP>, <PHONE> in place of personal data of these forms.
         seed: chooses the rows of the splits that are cut.
     """
     from pathlib import Path
@@ -46,6 +50,7 @@ def ingest(
         config = IngestConfig(
             source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
             test_source=test_source, text_column=text_column, label_column=label_column, split=split,
-            max_characters=max_characters, near_duplicates=near_duplicates, quality_filter=quality_filter, seed=seed,
+            max_characters=max_characters, near_duplicates=near_duplicates, quality_filter=quality_filter,
+            languages=languages, mask_pii=mask_pii, seed=seed,
         )  # fmt: skip
         ingest(config, Path(data.path))

@@ -23,6 +23,7 @@ from undercut.ingest.read import Source, open_source
 from undercut.ingest.rules import MINIMUM_LABEL_ROWS, NEAR_DUPLICATE
 from undercut.ingest.split import FATES, TEST, TRAIN, VALIDATION, Fates, Keys, RejectNear, decide
 from undercut.ingest.staging import Staged, stage
+from undercut.ingest.text_rules import TextRules
 from undercut.ingest.write import Written, write_splits
 
 MAX_CHARACTERS_LIMIT = 1_000_000
@@ -39,6 +40,7 @@ class IngestConfig:
     source or a column gives is not cut again: only splits without a row are cut off the training rows.
     ``unlabelled_source`` is raw text beside the labelled rows, or alone; ``quality_filter`` is for it.
     ``near_duplicates`` is the Jaccard similarity from which texts count as one; 0 for off.
+    ``languages`` are codes with commas between them, or "any" to tell each text's and keep all.
 
     Raises:
         ConfigurationError: a value is not allowed.
@@ -54,6 +56,8 @@ class IngestConfig:
     max_characters: int = 20000
     near_duplicates: float = 0.0
     quality_filter: bool = False
+    languages: str = ""
+    mask_pii: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -87,33 +91,36 @@ def ingest(config: IngestConfig, output: Path) -> artifacts.Manifest:
             a column is not found; or what is left has one label only or too few rows.
     """
     sources = _open(config)
+    rules = TextRules(config.max_characters, config.languages, config.mask_pii)
     output.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {"task": "language-modelling", "labels": [], "rows": {}, "columns": []}
     labelled = np.empty(0, np.uint64)
     if sources:
-        content, labelled = _ingest_labelled(config, sources, output)
+        content, labelled = _ingest_labelled(config, sources, rules, output)
     if config.unlabelled_source:
         raw = ingest_raw_text(
             config.unlabelled_source,
             output,
-            max_characters=config.max_characters,
+            rules=rules,
             quality=config.quality_filter,
             near_duplicates=config.near_duplicates,
             seed=config.seed,
             labelled=labelled,
         )
         content = content | {"rows": content["rows"] | raw["rows"], "unlabelled": raw}
+    if config.mask_pii:
+        content["masked"] = dict(sorted(rules.masked.items()))
     manifest = artifacts.seal(output, artifacts.DATASET, content)
     events.message(_summary(manifest))
     return manifest
 
 
 def _ingest_labelled(
-    config: IngestConfig, sources: list[Source], output: Path
+    config: IngestConfig, sources: list[Source], rules: TextRules, output: Path
 ) -> tuple[dict[str, Any], NDArray[np.uint64]]:
     """Write the three splits; return what the manifest says of them, and the held-out rows' words keys."""
     with tempfile.TemporaryDirectory(prefix="staged-", dir=output) as folder:
-        staged = stage(sources, Path(folder) / "rows.arrow", config.max_characters, config.split)
+        staged = stage(sources, Path(folder) / "rows.arrow", rules, config.split)
         _check_read(staged, sources)
         keys = staged.rows.as_keys()
         near = _near_duplicates(staged, keys, config.near_duplicates) if config.near_duplicates else None

@@ -26,7 +26,7 @@ SHINGLE_BYTES, SIGNATURE = 5, 128
 MINIMUM_RECALL = 0.95
 # A band that many different texts share is compared with so many of them, one after the other.
 MAXIMUM_ROUNDS = 32
-_CHUNK_ROWS = 1 << 14
+_CHUNK_ROWS, _CHUNK_BYTES = 1 << 14, 1 << 20
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -51,8 +51,10 @@ def write_signatures(staged: Path, path: Path, rows: int) -> NDArray[np.uint16]:
     start = 0
     with pa.OSFile(str(staged)) as file, pa.ipc.open_stream(file) as stream:
         for batch in stream:
-            for at in range(0, batch.num_rows, _CHUNK_ROWS):
-                texts = batch["text"].slice(at, _CHUNK_ROWS)
+            # Shingling takes some 50 bytes a byte of text, and a signature's way here 4 KB a row.
+            step = max(1, min(_CHUNK_ROWS // 4, _CHUNK_BYTES * batch.num_rows // max(1, batch.nbytes)))
+            for at in range(0, batch.num_rows, step):
+                texts = batch["text"].slice(at, step)
                 signatures[start : start + len(texts)] = _signatures(texts, start)
                 start += len(texts)
             events.progress(start, rows, f"{start:,} rows compared: signatures")

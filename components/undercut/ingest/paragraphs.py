@@ -6,6 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from undercut.errors import ConfigurationError
 from undercut.ingest.columns import TEXT_NAMES
 from undercut.ingest.json_lines import parse
@@ -107,7 +109,7 @@ def _pieces(text: str, max_characters: int) -> Iterator[str]:
     yield text[start:]
 
 
-def documents(batch: Any, names: list[str]) -> list[str]:
+def documents(batch: Any, names: list[str]) -> pa.StringArray:
     """Return each staged paragraph's document: its file's name, and its line where a file holds many."""
     pairs = zip(batch["file"].to_pylist(), batch["document"].to_pylist(), strict=True)
-    return [f"{names[file]}:{line}" if line else names[file] for file, line in pairs]
+    return pa.array([f"{names[file]}:{line}" if line else names[file] for file, line in pairs], pa.string())

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from undercut import events, storage
 from undercut.errors import ConfigurationError
 from undercut.ingest import paragraphs
-from undercut.ingest.clean import Rejected, clean_text, text_keys
+from undercut.ingest.clean import Rejected, text_keys
 from undercut.ingest.quality import Quality
 from undercut.ingest.raw_rules import (
     BITS,
@@ -36,6 +36,7 @@ from undercut.ingest.rules import Tally
 from undercut.ingest.shards import Shards
 from undercut.ingest.split import in_parts, shuffled
 from undercut.ingest.stream import RowStream
+from undercut.ingest.text_rules import TextRules
 
 HELD_OUT_SHARE = 0.05
 # Fewer documents than this cannot be held out whole; then blocks of paragraphs are.
@@ -43,15 +44,10 @@ MINIMUM_DOCUMENTS, BLOCK_PARAGRAPHS = 20, 64
 MINIMUM_PARAGRAPHS = 2
 _PROGRESS_ROWS, _PROGRESS_SECONDS = 1024, 0.5
 
-_STAGED = pa.schema(
-    [
-        *(("file", pa.int32()), ("document", pa.int64()), ("paragraph", pa.int32())),
-        *(("line", pa.int64()), ("text", pa.string())),
-    ]
-)
-SCHEMA = pa.schema(
-    [("row", pa.int64()), ("text", pa.string()), ("document", pa.string()), ("paragraph", pa.int32())]
-)  # fmt: skip
+_KEYS = [("file", pa.int32()), ("document", pa.int64()), ("paragraph", pa.int32()), ("line", pa.int64())]
+_STAGED = pa.schema([*_KEYS, ("text", pa.string()), ("language", pa.string())])
+_NUMBERED = [("row", pa.int64()), ("text", pa.string()), ("document", pa.string()), ("paragraph", pa.int32())]
+SCHEMA = pa.schema(_NUMBERED)
 
 
 @dataclass
@@ -70,7 +66,7 @@ class _Read:
 def ingest_raw_text(
     uri: str,
     output: Path,
-    max_characters: int,
+    rules: TextRules,
     quality: bool,
     near_duplicates: float,
     seed: int,
@@ -81,7 +77,7 @@ def ingest_raw_text(
     Args:
         uri: a folder, searched with its subfolders, or a file: .txt, .md, .jsonl, also .gz.
         output: the dataset folder.
-        max_characters: a longer paragraph is cut at white space.
+        rules: what is done to each paragraph; one of more than its max_characters is cut at white space.
         quality: reject documents by the rules of ``quality.py``.
         near_duplicates: the similarity from which paragraphs count as one; 0 for off.
         seed: chooses what is held out.
@@ -97,13 +93,13 @@ def ingest_raw_text(
     files, others = paragraphs.find_files(path, "unlabelled_source", shown)
     with tempfile.TemporaryDirectory(prefix="staged-", dir=output) as folder:
         staged = Path(folder) / "paragraphs.arrow"
-        read = _stage(files, staged, max_characters, quality, shown)
+        read = _stage(files, staged, rules, quality, shown)
         fates = _reject(read, labelled)
         if near_duplicates:
             _reject_near(fates, staged, near_duplicates)
         _hold_out(read, fates, seed)
         names = [p.relative_to(path).as_posix() if path.is_dir() else p.name for p in files]
-        characters = _write(read, fates, staged, names, output)
+        characters = _write(read, fates, staged, names, output, bool(rules.wanted))
     counts = np.bincount(fates, minlength=len(FATES))
     if counts[: len(SPLITS)].min() < 1:
         reasons = ", ".join(f"{entry['count']:,} for '{entry['reason']}'" for entry in read.rejected.content())
@@ -129,19 +125,19 @@ def ingest_raw_text(
     }
 
 
-def _stage(files: list[Path], staged: Path, max_characters: int, quality: bool, uri: str) -> _Read:
+def _stage(files: list[Path], staged: Path, rules: TextRules, quality: bool, uri: str) -> _Read:
     read, done, total = _Read(), 0, sum(path.stat().st_size for path in files)
     reported = time.monotonic()
     with contextlib.closing(RowStream(staged, _STAGED)) as stream:
         for number, path in enumerate(files):
             document, measured = -1, Quality()
-            for paragraph in paragraphs.read(path, "unlabelled_source", uri, max_characters):
+            for paragraph in paragraphs.read(path, "unlabelled_source", uri, rules.max_characters):
                 if paragraph.document != document:
                     _end_document(read, measured, quality and document >= 0)
                     document, measured = paragraph.document, Quality()
                     read.faults.append(0)
                 read.rows += 1
-                _stage_one(read, stream, number, paragraph, path.name, max_characters)
+                _stage_one(read, stream, number, paragraph, path.name, rules)
                 if quality:
                     measured.add(paragraph.text)
                 if read.rows % _PROGRESS_ROWS == 0 and time.monotonic() - reported > _PROGRESS_SECONDS:
@@ -154,12 +150,12 @@ def _stage(files: list[Path], staged: Path, max_characters: int, quality: bool, 
 
 
 def _stage_one(
-    read: _Read, stream: RowStream, number: int, paragraph: paragraphs.Paragraph, name: str, max_characters: int
+    read: _Read, stream: RowStream, number: int, paragraph: paragraphs.Paragraph, name: str, rules: TextRules
 ) -> None:
     try:
         if paragraph.fault:
             raise Rejected(paragraph.fault)
-        text, repairs = clean_text(paragraph.text, max_characters)
+        text, repairs, language = rules.clean(paragraph.text)
     except Rejected as rejected:
         if read.rejected.add(str(rejected)):
             read.rejected.show(str(rejected), name, paragraph.line, paragraph.text)
@@ -167,7 +163,7 @@ def _stage_one(
     read.words.append(text_keys(text)[1])
     read.documents.append(len(read.faults) - 1)
     read.repairs.append(repairs | (BITS[CUT] if paragraph.cut else 0))
-    stream.append((number, paragraph.document, paragraph.number, paragraph.line, text), len(text))
+    stream.append((number, paragraph.document, paragraph.number, paragraph.line, text, language), len(text))
 
 
 def _end_document(read: _Read, measured: Quality, applies: bool) -> None:
@@ -216,23 +212,20 @@ def _unit(read: _Read) -> str:
     return "document" if usable >= MINIMUM_DOCUMENTS else "block"
 
 
-def _write(read: _Read, fates: NDArray[np.uint8], staged: Path, names: list[str], output: Path) -> list[int]:
+def _write(
+    read: _Read, fates: NDArray[np.uint8], staged: Path, names: list[str], output: Path, languages: bool
+) -> list[int]:
     """Write the shards, count what became of the paragraphs, and return each split's characters."""
     characters, start, repairs = [0] * len(SPLITS), 0, np.frombuffer(read.repairs, np.uint8)
+    schema = SCHEMA.append(pa.field("language", pa.string())) if languages else SCHEMA
     with contextlib.ExitStack() as stack:
-        shards = [stack.enter_context(contextlib.closing(Shards(output, s, SCHEMA, numbered=True))) for s in SPLITS]
+        shards = [stack.enter_context(contextlib.closing(Shards(output, s, schema, numbered=True))) for s in SPLITS]
         stream = stack.enter_context(pa.ipc.open_stream(stack.enter_context(pa.OSFile(str(staged)))))
         for batch in stream:
             part = slice(start, start + batch.num_rows)
-            rows = pa.record_batch(
-                [
-                    np.arange(start, part.stop),
-                    batch["text"],
-                    pa.array(paragraphs.documents(batch, names), pa.string()),
-                    batch["paragraph"],
-                ],
-                schema=SCHEMA,
-            )
+            numbers, document = pa.array(np.arange(start, part.stop)), paragraphs.documents(batch, names)
+            columns = [numbers, batch["text"], document, batch["paragraph"], batch["language"]]
+            rows = pa.record_batch(columns[: len(schema)], schema=schema)
             start = part.stop
             for i, shard in enumerate(shards):
                 chosen = rows.filter(pa.array(fates[part] == i))
@@ -250,5 +243,4 @@ def _explain(read: _Read, batch: Any, fates: NDArray[np.uint8], repairs: NDArray
     for tally, reason, mask in found:
         if mask.any() and tally.add(reason, int(mask.sum())):
             for i in np.flatnonzero(mask)[:5].tolist():
-                file, line = names[batch["file"][i].as_py()], batch["line"][i].as_py()
-                tally.show(reason, file, line, batch["text"][i].as_py())
+                tally.show(reason, names[batch["file"][i].as_py()], batch["line"][i].as_py(), batch["text"][i].as_py())

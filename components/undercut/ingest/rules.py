@@ -25,6 +25,7 @@ NO_TEXT = "missing text"
 BAD_TEXT = "unusable text"
 BAD_UTF8 = "bad UTF-8"
 TOO_LONG = "too long"
+LANGUAGE = "another language"
 NO_SPLIT = "unknown split"
 NO_TIME = "unreadable time"
 DUPLICATE = "duplicate"
@@ -36,6 +37,7 @@ UNSEEN = "label not in training"
 
 CONTROL = "control characters"
 KEYS = "unknown keys"
+MASKED = "personal data"
 
 REJECTED = {
     UNREADABLE: "CSV quotes that do not match or close, a record over several lines that does not fit its columns, or "
@@ -53,6 +55,8 @@ REJECTED = {
     BAD_TEXT: "A text that is a list or mapping is rejected.",
     BAD_UTF8: f"A text with more than {BAD_UTF8_SHARE:.0%} of its characters not valid UTF-8 is rejected.",
     TOO_LONG: "A text of more than max_characters is rejected; raise max_characters to keep it.",
+    LANGUAGE: "A text that is in none of languages with a probability of at least 0.5 (py3langid) is rejected; one "
+    "whose language cannot be told is kept.",
     NO_SPLIT: "A row whose split column says neither train, validation (dev, valid, val) nor test is rejected.",
     NO_TIME: "A row whose time is neither ISO 8601 nor a number is rejected.",
     DUPLICATE: "Of rows with the same text (NFKC, case folded, white space collapsed) and label the first is kept.",
@@ -70,6 +74,8 @@ REPAIRED = {
     BAD_UTF8: f"Up to {BAD_UTF8_SHARE:.0%} of a text's characters that are not valid UTF-8 become U+FFFD.",
     CONTROL: "NUL, other control characters and byte order marks are removed from the text.",
     KEYS: "Keys that the first JSON record does not have are dropped.",
+    MASKED: "E-mail and web addresses, IBANs, card numbers, IP addresses and telephone numbers become <EMAIL>, <URL>, "
+    "<IBAN>, <CARD>, <IP>, <PHONE>.",
 }
 
 REASONS = tuple(REJECTED)
