@@ -49,7 +49,7 @@ def local_path(uri: str, field: str) -> Path:
     scheme = match.group(1).lower() if match else ""
     scheme = "sql+" if scheme.startswith("sql+") else scheme
     if scheme not in SCHEMES:
-        known = ", ".join(["a path", *(f"{name}://" for name in SCHEMES if name)])
+        known = ", ".join(["a path", *(f"{name}://" for name in SCHEMES if name)]).replace("sql+", "sql+DIALECT")
         remedy = "Copy the data to a file on this machine and give its path"
         raise ConfigurationError(field, _LOGIN.sub("//***@", uri), known, remedy)
     path = SCHEMES[scheme](bare, field, pinned)
