@@ -14,6 +14,7 @@ import pytest
 from undercut.errors import ConfigurationError
 from undercut.storage import local_path
 
+pytestmark = pytest.mark.slow
 SHA = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORIES = {
     "datasets/acme/tickets": {
