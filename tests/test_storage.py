@@ -52,7 +52,7 @@ def test_package_uri_does_not_import_the_package() -> None:
 @pytest.mark.parametrize(
     ("uri", "allowed"),
     [
-        ("s3://bucket/data.csv", "a path, file://, pkg://"),
+        ("gopher://bucket/data.csv", "a path, file://, pkg://"),
         ("", "the path of a file or folder"),
         ("file://server/data.csv", "file:// with an absolute path"),
         ("file://", "file:// with an absolute path"),

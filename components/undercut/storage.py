@@ -1,9 +1,20 @@
 """URIs to local paths: where sources and base models are read from, and the digests that pin them.
 
-A URI is a path, ``file:///folder/file`` or ``pkg://package/path`` (a file or folder that an installed
-Python package carries). Each may end in ``#sha256=<64 hexadecimal digits>``: then the content must
-have that digest, so that a run names what it read and a cache key changes when the content does.
-A new scheme is one function in ``SCHEMES``.
+======================================== =====================================================
+URI                                      what it names
+======================================== =====================================================
+a path, ``file:///folder/file``          a file or folder of this machine
+``pkg://package/path``                   a file or folder that an installed Python package carries
+``https://host/file``                    a file on a web server (``web.py``)
+``s3://bucket/key``, ``s3://bucket/a/``  an object, or all objects under a prefix (``objects.py``)
+``hf://datasets/org/name@revision/file`` a file, data set or model of a Hugging Face Hub (``hub.py``)
+``sql+postgresql://…#query=SELECT …``    a query's rows (``databases.py``)
+======================================== =====================================================
+
+Each may end in ``#sha256=<64 hexadecimal digits>``: then the content must have that digest, so that a
+run names what it read and a cache key changes when the content does. No URI holds a password: a run's
+settings are shown to others, so those come from the environment. A new scheme is one function in
+``SCHEMES``; it gets the URI, the setting that names it, and the digest it is pinned to (or "").
 """
 
 import hashlib
@@ -18,6 +29,7 @@ from undercut.artifacts import file_digest
 from undercut.errors import ConfigurationError
 
 _PIN = "#sha256="
+_LOGIN = re.compile(r"//[^/@]*@")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -25,20 +37,22 @@ def local_path(uri: str, field: str) -> Path:
     """Return the local file or folder that a URI names; it exists and can be read.
 
     Args:
-        uri: a path, ``file://…`` or ``pkg://package/path``, each with or without ``#sha256=…``.
+        uri: a path or a URI of one of the schemes, with or without ``#sha256=…``.
         field: the setting the URI was given in; errors name it.
 
     Raises:
         ConfigurationError: the scheme is unknown, the package is not installed, nothing is there, it
-            may not be read, or its digest is not the pinned one.
+            may not be read or cannot be fetched, or its digest is not the pinned one.
     """
     bare, pinned = _split_pin(uri, field)
     match = _SCHEME.match(bare)
     scheme = match.group(1).lower() if match else ""
+    scheme = "sql+" if scheme.startswith("sql+") else scheme
     if scheme not in SCHEMES:
-        known = ", ".join(["a path", *(f"{name}://" for name in SCHEMES if name)])
-        raise ConfigurationError(field, uri, known, "Copy the data to a file on this machine and give its path")
-    path = SCHEMES[scheme](bare, field)
+        known = ", ".join(["a path", *(f"{name}://" for name in SCHEMES if name)]).replace("sql+", "sql+DIALECT")
+        remedy = "Copy the data to a file on this machine and give its path"
+        raise ConfigurationError(field, _LOGIN.sub("//***@", uri), known, remedy)
+    path = SCHEMES[scheme](bare, field, pinned)
     _check_readable(path, uri, field)
     if pinned and (found := digest(path)) != pinned:
         remedy = f"Its SHA-256 is {found}: restore the content that was pinned, or pin the new one"
@@ -97,20 +111,20 @@ def _check_readable(path: Path, uri: str, field: str) -> None:
         raise ConfigurationError(field, uri, "a file or folder that can be read", remedy)
 
 
-def _from_path(uri: str, field: str) -> Path:
+def _from_path(uri: str, field: str, _pinned: str) -> Path:
     if not uri:
         raise ConfigurationError(field, uri, "the path of a file or folder")
     return Path(uri).expanduser()
 
 
-def _from_file(uri: str, field: str) -> Path:
+def _from_file(uri: str, field: str, _pinned: str) -> Path:
     parts = urlsplit(uri.replace("#", "%23").replace("?", "%3F"))
     if parts.netloc not in ("", "localhost") or not parts.path:
         raise ConfigurationError(field, uri, "file:// with an absolute path", "Write file:///folder/file")
     return Path(unquote(parts.path))
 
 
-def _from_package(uri: str, field: str) -> Path:
+def _from_package(uri: str, field: str, _pinned: str) -> Path:
     """Find the package's folder without importing it: a base model's package may be slow to import."""
     package, _, inside = uri.split("://", 1)[1].partition("/")
     if not package.isidentifier() or ".." in Path(inside).parts:
@@ -126,4 +140,38 @@ def _from_package(uri: str, field: str) -> Path:
     return found[0]
 
 
-SCHEMES: dict[str, Callable[[str, str], Path]] = {"": _from_path, "file": _from_file, "pkg": _from_package}
+# The remote schemes' modules are imported when they are used: boto3 alone takes a third of a second.
+def _from_web(uri: str, field: str, pinned: str) -> Path:
+    from undercut.web import from_web
+
+    return from_web(uri, field, pinned)
+
+
+def _from_objects(uri: str, field: str, pinned: str) -> Path:
+    from undercut.objects import from_objects
+
+    return from_objects(uri, field, pinned)
+
+
+def _from_hub(uri: str, field: str, pinned: str) -> Path:
+    from undercut.hub import from_hub
+
+    return from_hub(uri, field, pinned)
+
+
+def _from_database(uri: str, field: str, pinned: str) -> Path:
+    from undercut.databases import from_database
+
+    return from_database(uri, field, pinned)
+
+
+SCHEMES: dict[str, Callable[[str, str, str], Path]] = {
+    "": _from_path,
+    "file": _from_file,
+    "pkg": _from_package,
+    "https": _from_web,
+    "http": _from_web,
+    "s3": _from_objects,
+    "hf": _from_hub,
+    "sql+": _from_database,
+}

@@ -1,9 +1,9 @@
-"""Labelled text to a dataset folder: read, clean, split, write, say what became of every row.
+"""Text to a dataset folder: read, clean, split, write, say what became of every row.
 
 Two passes. The first (``staging``) reads each source once and stages the cleaned rows on disk; then
-``split`` decides by 22 bytes a row where each goes; the second pass copies the staged rows to one
-Parquet file a split, batch by batch. No text stays in memory longer than its batch, so a source may
-be larger than the memory; it needs about its own size of free disk.
+``split`` decides by 22 bytes a row where each goes; the second pass copies the staged rows to each
+split's Parquet files, batch by batch. No text stays in memory longer than its batch, so a source may
+be larger than the memory; it needs about its own size of free disk. Raw text is ``raw_text.py``'s.
 """
 
 import tempfile
@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from undercut import artifacts, events
 from undercut.artifacts import SPLITS
 from undercut.errors import ConfigurationError
+from undercut.ingest.raw_text import ingest_raw_text
 from undercut.ingest.read import Source, open_source
-from undercut.ingest.rules import MINIMUM_LABEL_ROWS
-from undercut.ingest.split import FATES, TRAIN, Fates, decide
+from undercut.ingest.rules import MINIMUM_LABEL_ROWS, NEAR_DUPLICATE
+from undercut.ingest.split import FATES, TEST, TRAIN, VALIDATION, Fates, Keys, RejectNear, decide
 from undercut.ingest.staging import Staged, stage
+from undercut.ingest.text_rules import TextRules
 from undercut.ingest.write import Written, write_splits
 
 MAX_CHARACTERS_LIMIT = 1_000_000
+MINIMUM_SIMILARITY = 0.5
 MINIMUM_ROWS = {"train": 8, "validation": 2, "test": 4}
 
 
@@ -34,28 +38,40 @@ class IngestConfig:
     ``split`` is ``stratified`` (70/10/20 by label), ``column:NAME`` (a column that says train,
     validation or test) or ``time:NAME`` (the oldest 70 % to train, the newest 20 % to test). What a
     source or a column gives is not cut again: only splits without a row are cut off the training rows.
+    ``unlabelled_source`` is raw text beside the labelled rows, or alone; ``quality_filter`` is for it.
+    ``near_duplicates`` is the Jaccard similarity from which texts count as one; 0 for off.
+    ``languages`` are codes with commas between them, or "any" to tell each text's and keep all.
 
     Raises:
         ConfigurationError: a value is not allowed.
     """
 
-    source: str
+    source: str = ""
+    unlabelled_source: str = ""
     validation_source: str = ""
     test_source: str = ""
     text_column: str = ""
     label_column: str = ""
     split: str = "stratified"
     max_characters: int = 20000
+    near_duplicates: float = 0.0
+    quality_filter: bool = False
+    languages: str = ""
+    mask_pii: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.source:
-            raise ConfigurationError("source", self.source, "a CSV, TSV, JSONL or Parquet file")
+        if not self.source and (not self.unlabelled_source or self.validation_source or self.test_source):
+            remedy = "Raw text alone is given as unlabelled_source"
+            raise ConfigurationError("source", self.source, "a CSV, TSV, JSONL or Parquet file", remedy)
         kind, _, column = self.split.partition(":")
         if self.split != "stratified" and not (kind in ("column", "time") and column):
             raise ConfigurationError("split", self.split, "stratified, column:NAME or time:NAME")
         if not 1 <= self.max_characters <= MAX_CHARACTERS_LIMIT:
             raise ConfigurationError("max_characters", self.max_characters, f"from 1 to {MAX_CHARACTERS_LIMIT:,}")
+        if self.near_duplicates and not MINIMUM_SIMILARITY <= self.near_duplicates <= 1:
+            allowed = f"0 for off, or a similarity from {MINIMUM_SIMILARITY} to 1"
+            raise ConfigurationError("near_duplicates", self.near_duplicates, allowed)
         if self.seed < 0:
             raise ConfigurationError("seed", self.seed, "a whole number, zero or more")
 
@@ -75,19 +91,55 @@ def ingest(config: IngestConfig, output: Path) -> artifacts.Manifest:
             a column is not found; or what is left has one label only or too few rows.
     """
     sources = _open(config)
+    rules = TextRules(config.max_characters, config.languages, config.mask_pii)
     output.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {"task": "language-modelling", "labels": [], "rows": {}, "columns": []}
+    labelled = np.empty(0, np.uint64)
+    if sources:
+        content, labelled = _ingest_labelled(config, sources, rules, output)
+    if config.unlabelled_source:
+        raw = ingest_raw_text(
+            config.unlabelled_source,
+            output,
+            rules=rules,
+            quality=config.quality_filter,
+            near_duplicates=config.near_duplicates,
+            seed=config.seed,
+            labelled=labelled,
+        )
+        content = content | {"rows": content["rows"] | raw["rows"], "unlabelled": raw}
+    if config.mask_pii:
+        content["masked"] = dict(sorted(rules.masked.items()))
+    manifest = artifacts.seal(output, artifacts.DATASET, content)
+    events.message(_summary(manifest))
+    return manifest
+
+
+def _ingest_labelled(
+    config: IngestConfig, sources: list[Source], rules: TextRules, output: Path
+) -> tuple[dict[str, Any], NDArray[np.uint64]]:
+    """Write the three splits; return what the manifest says of them, and the held-out rows' words keys."""
     with tempfile.TemporaryDirectory(prefix="staged-", dir=output) as folder:
-        staged = stage(sources, Path(folder) / "rows.arrow", config.max_characters, config.split)
+        staged = stage(sources, Path(folder) / "rows.arrow", rules, config.split)
         _check_read(staged, sources)
         keys = staged.rows.as_keys()
-        fates, cut = decide(keys, config.seed)
+        near = _near_duplicates(staged, keys, config.near_duplicates) if config.near_duplicates else None
+        fates, cut = decide(keys, config.seed, near)
         _check_kept(staged, sources, fates)
         written = write_splits(staged, fates, [source.uri for source in sources], output)
     given = [split for i, split in enumerate(SPLITS) if (keys.given == i).any()]
     how = {"method": config.split, "seed": config.seed, "given": given, "cut_off_training": cut}
-    manifest = artifacts.seal(output, artifacts.DATASET, _content(sources, staged, written) | {"split": how})
-    events.message(_summary(manifest))
-    return manifest
+    held_out = keys.words[(fates == VALIDATION) | (fates == TEST)]
+    return _content(sources, staged, written) | {"split": how}, held_out
+
+
+def _near_duplicates(staged: Staged, keys: Keys, threshold: float) -> RejectNear:
+    # Imported here: only where near-duplicates are looked for does it cost its import.
+    from undercut.ingest.near_duplicates import NearDuplicates, write_signatures
+
+    signatures = write_signatures(staged.path, staged.path.with_name("signatures"), len(keys.text))
+    fate, splits = FATES.index(NEAR_DUPLICATE), len(SPLITS)
+    return NearDuplicates(signatures=signatures, label=keys.label, threshold=threshold, fate=fate, splits=splits).reject
 
 
 def _open(config: IngestConfig) -> list[Source]:
@@ -152,5 +204,7 @@ def _content(sources: list[Source], staged: Staged, written: Written) -> dict[st
 
 def _summary(manifest: artifacts.Manifest) -> str:
     rows = ", ".join(f"{count:,} {split}" for split, count in manifest["rows"].items())
-    rejected = ", ".join(f"{entry['count']:,} {entry['reason']}" for entry in manifest["rejected"])
-    return f"{manifest['rows_read']:,} rows read: {rows}; rejected: {rejected or 'none'}"
+    parts = [part for part in (manifest, manifest.get("unlabelled", {})) if "rejected" in part]
+    read = sum(part.get("rows_read", 0) + part.get("paragraphs_read", 0) for part in parts)
+    rejected = ", ".join(f"{entry['count']:,} {entry['reason']}" for part in parts for entry in part["rejected"])
+    return f"{read:,} rows read: {rows}; rejected: {rejected or 'none'}"

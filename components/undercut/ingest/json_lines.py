@@ -28,7 +28,7 @@ class JsonLinesReader:
         with open_lines(path, field, uri) as lines:
             head = [line for line in islice(lines, _SEARCHED_LINES) if line.strip()]
         is_list = bool(head) and head[0].strip() in ("[", "[{")
-        first = next((content for line in head if (content := _parse(line))), None)
+        first = next((content for line in head if (content := parse(line))), None)
         if first is None or is_list:
             remedy = "Write one object a line, not a list of objects or an indented one"
             raise ConfigurationError(field, uri, "JSON Lines: a JSON object on each line", remedy)
@@ -46,7 +46,7 @@ class JsonLinesReader:
         with open_lines(self.path, self.field, self.uri) as lines:
             self._lines = lines
             for line in lines:
-                content = _parse(line)
+                content = parse(line)
                 if content is None:
                     if line.strip():
                         yield Record(lines.first, (line,), JSON)
@@ -59,7 +59,8 @@ class JsonLinesReader:
                 lines.start_record()
 
 
-def _parse(line: str) -> dict[str, Any] | None:
+def parse(line: str) -> dict[str, Any] | None:
+    """Return a line's JSON object, or None."""
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):

@@ -25,16 +25,19 @@ NO_TEXT = "missing text"
 BAD_TEXT = "unusable text"
 BAD_UTF8 = "bad UTF-8"
 TOO_LONG = "too long"
+LANGUAGE = "another language"
 NO_SPLIT = "unknown split"
 NO_TIME = "unreadable time"
 DUPLICATE = "duplicate"
 CONFLICT = "conflicting labels"
 TWO_SPLITS = "in two splits"
+NEAR_DUPLICATE = "near-duplicate"
 RARE = "rare label"
 UNSEEN = "label not in training"
 
 CONTROL = "control characters"
 KEYS = "unknown keys"
+MASKED = "personal data"
 
 REJECTED = {
     UNREADABLE: "CSV quotes that do not match or close, a record over several lines that does not fit its columns, or "
@@ -52,10 +55,14 @@ REJECTED = {
     BAD_TEXT: "A text that is a list or mapping is rejected.",
     BAD_UTF8: f"A text with more than {BAD_UTF8_SHARE:.0%} of its characters not valid UTF-8 is rejected.",
     TOO_LONG: "A text of more than max_characters is rejected; raise max_characters to keep it.",
+    LANGUAGE: "A text that is in none of languages with a probability of at least 0.5 (py3langid) is rejected; one "
+    "whose language cannot be told is kept.",
     NO_SPLIT: "A row whose split column says neither train, validation (dev, valid, val) nor test is rejected.",
     NO_TIME: "A row whose time is neither ISO 8601 nor a number is rejected.",
     DUPLICATE: "Of rows with the same text (NFKC, case folded, white space collapsed) and label the first is kept.",
     CONFLICT: "Rows with the same text and different labels in one split are all rejected.",
+    NEAR_DUPLICATE: "Of texts whose five-byte shingles overlap by near_duplicates or more (Jaccard similarity, by "
+    "MinHash), the first is kept in one split if they have one label; in two splits the text of the later is kept.",
     RARE: f"A label with fewer than {MINIMUM_LABEL_ROWS} rows left can be neither learned nor measured; its rows are "
     "rejected.",
     TWO_SPLITS: "A text whose words (NFKC, case folded, without punctuation) stand in two splits is kept in the later "
@@ -67,6 +74,8 @@ REPAIRED = {
     BAD_UTF8: f"Up to {BAD_UTF8_SHARE:.0%} of a text's characters that are not valid UTF-8 become U+FFFD.",
     CONTROL: "NUL, other control characters and byte order marks are removed from the text.",
     KEYS: "Keys that the first JSON record does not have are dropped.",
+    MASKED: "E-mail and web addresses, IBANs, card numbers, IP addresses and telephone numbers become <EMAIL>, <URL>, "
+    "<IBAN>, <CARD>, <IP>, <PHONE>.",
 }
 
 REASONS = tuple(REJECTED)

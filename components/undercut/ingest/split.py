@@ -1,10 +1,11 @@
 """Where each staged row goes: into a split, or out under a reason. Arrays in, one array out.
 
-The order of the rules: duplicates and conflicts within a split; rare labels; splits that no row was
-given for are cut off the training rows; texts in two splits; labels that training lacks.
+The order of the rules: duplicates and conflicts within a split; near-duplicates, if asked for; rare
+labels; splits that no row was given for are cut off the training rows; texts in two splits; labels that
+training lacks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ FATES = (*SPLITS, *REASONS)
 _PARTS = 16
 
 Fates = NDArray[np.uint8]
+# Rejects near-duplicates, of two splits only where the second argument says so.
+RejectNear = Callable[[Fates, bool], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +36,17 @@ class Keys:
     time: NDArray[np.float64]
 
 
-def decide(keys: Keys, seed: int) -> tuple[Fates, dict[str, float]]:
+def decide(keys: Keys, seed: int, near: RejectNear | None = None) -> tuple[Fates, dict[str, float]]:
     """Return each row's index into ``FATES``, and the share of the training rows that each cut split took.
 
     Memory beside the keys: at most 16 bytes a row, and some 80 bytes for each row of a sixteenth of them, or of
     the most frequent label where that is more (by time: 24 bytes for each training row).
     """
     fates = keys.given.copy()
-    for rows in _parts(keys.text):
+    for rows in in_parts(keys.text):
         fates[rows] = _without_repeats(keys.text[rows], keys.label[rows], keys.given[rows])
+    if near:
+        near(fates, False)
     _reject_labels(fates, keys.label, _counts(fates, keys.label, len(SPLITS)) < MINIMUM_LABEL_ROWS, RARE)
     shares = {TEST: TEST_SHARE, VALIDATION: VALIDATION_SHARE}
     cut = {split: share for split, share in shares.items() if not (keys.given == split).any()}
@@ -49,13 +54,15 @@ def decide(keys: Keys, seed: int) -> tuple[Fates, dict[str, float]]:
         _cut_newest(fates, keys.time, cut)
     else:
         _cut_by_label(fates, keys, cut, seed)
-    for rows in _parts(keys.words):
+    if near and cut:  # texts of two labels that lay in one split may now lie in two
+        near(fates, True)
+    for rows in in_parts(keys.words):
         _keep_latest(fates, keys.words, rows[fates[rows] < len(SPLITS)])
     _reject_labels(fates, keys.label, _counts(fates, keys.label, TRAIN + 1) == 0, UNSEEN)
     return fates, {SPLITS[split]: share for split, share in cut.items()}
 
 
-def _parts(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
+def in_parts(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
     """Yield row numbers, a sixteenth at a time, equal keys together (any byte of a key will do)."""
     parts = keys.view(np.uint8)[::8] % _PARTS
     for part in range(_PARTS):
@@ -64,7 +71,7 @@ def _parts(keys: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
             yield rows
 
 
-def _starts(new: NDArray[np.bool_]) -> NDArray[np.int64]:
+def starts_of_groups(new: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return where groups start in sorted rows, from "differs from the row before", shape (rows - 1,)."""
     return np.flatnonzero(np.r_[True, new])
 
@@ -73,7 +80,7 @@ def _without_repeats(text: NDArray[np.uint64], label: NDArray[np.int32], given: 
     """Return the fates of rows by the rules on equal texts within a split, in the rows' order."""
     order = np.lexsort((given, text))  # stable: equal texts stay in reading order
     text, label, given = text[order], label[order], given[order]
-    starts = _starts((text[1:] != text[:-1]) | (given[1:] != given[:-1]))
+    starts = starts_of_groups((text[1:] != text[:-1]) | (given[1:] != given[:-1]))
     conflict = np.minimum.reduceat(label, starts) != np.maximum.reduceat(label, starts)
     fates = np.full(len(text), FATES.index(DUPLICATE), np.uint8)
     fates[starts] = given[starts]
@@ -88,7 +95,7 @@ def _keep_latest(fates: Fates, words: NDArray[np.uint64], rows: NDArray[np.int64
     if not len(rows):
         return
     rows = rows[np.argsort(words[rows])]
-    starts = _starts(words[rows[1:]] != words[rows[:-1]])
+    starts = starts_of_groups(words[rows[1:]] != words[rows[:-1]])
     latest = np.repeat(np.maximum.reduceat(fates[rows], starts), np.diff(np.r_[starts, len(rows)]))
     fates[rows[fates[rows] < latest]] = FATES.index(TWO_SPLITS)
 
@@ -117,9 +124,9 @@ def _cut_by_label(fates: Fates, keys: Keys, cut: dict[int, float], seed: int) ->
         pool = np.flatnonzero((fates == TRAIN) & (parts == part))
         if not len(pool):
             continue
-        pool = pool[np.lexsort((_shuffled(keys.words[pool], seed), keys.label[pool]))]
+        pool = pool[np.lexsort((shuffled(keys.words[pool], seed), keys.label[pool]))]
         label = keys.label[pool]
-        starts = _starts(label[1:] != label[:-1])
+        starts = starts_of_groups(label[1:] != label[:-1])
         rank = np.arange(len(pool)) - np.repeat(starts, np.diff(np.r_[starts, len(pool)]))
         taken = np.zeros(len(count), np.int64)
         for split, share in cut.items():
@@ -139,7 +146,7 @@ def _cut_newest(fates: Fates, time: NDArray[np.float64], cut: dict[int, float]) 
         taken += wanted
 
 
-def _shuffled(text: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+def shuffled(text: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     """Mix the seed into the keys (the finalizer of SplitMix64, Steele et al. 2014)."""
     mixed = text + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -20,13 +20,13 @@ import pyarrow as pa
 from undercut import events
 from undercut.errors import ConfigurationError
 from undercut.ingest import columns
-from undercut.ingest.clean import Rejected, as_string, clean_extra, clean_label, clean_text, read_time, text_keys
+from undercut.ingest.clean import Rejected, as_string, clean_extra, clean_label, read_time, text_keys
 from undercut.ingest.read import Record, Source
 from undercut.ingest.rules import NO_SPLIT, NO_TIME, REJECTED, Tally
 from undercut.ingest.split import TEST, TRAIN, VALIDATION, Keys
+from undercut.ingest.stream import RowStream
+from undercut.ingest.text_rules import TextRules
 
-BATCH_ROWS = 16384
-BATCH_CHARACTERS = 1 << 22
 MAX_LABELS = 10_000
 _PROGRESS_SECONDS, _PROGRESS_ROWS = 0.5, 4096
 _FIELDS = {"source": TRAIN, "validation_source": VALIDATION, "test_source": TEST}
@@ -107,10 +107,10 @@ class Staged:
 class _Cleaner:
     """Applies the row rules to one source's records."""
 
-    def __init__(self, source: Source, names: Sequence[str], max_characters: int, split: str) -> None:
+    def __init__(self, source: Source, names: Sequence[str], rules: TextRules, split: str) -> None:
         by_name = {name: i for i, name in source.extras.items()}
         self._extras = [by_name.get(name) for name in names]
-        self._text, self._label, self._max_characters = source.text, source.label, max_characters
+        self._text, self._label, self._rules = source.text, source.label, rules
         self._given, self._labels = _FIELDS[source.field], dict[str, str]()
         kind, _, column = split.partition(":")
         own = column if self._given == TRAIN else ""
@@ -123,7 +123,7 @@ class _Cleaner:
             raise Rejected(record.fault)
         values, given, moment = record.values, self._given, 0.0
         label = self._clean_label(values[self._label])
-        text, repairs = clean_text(values[self._text], self._max_characters)
+        text, repairs, language = self._rules.clean(values[self._text])
         if self._split_at is not None:
             name = as_string(values[self._split_at]) or ""
             given = _SPLIT_NAMES.get(name.strip().casefold(), -1)
@@ -135,6 +135,8 @@ class _Cleaner:
                 raise Rejected(NO_TIME)
             moment = read
         extras = [None if i is None else clean_extra(values[i]) for i in self._extras]
+        if language:
+            extras.append(language)
         return _Clean(text, label, extras, repairs | record.repair, given, moment)
 
     def _clean_label(self, value: object) -> str:
@@ -154,36 +156,10 @@ class _Cleaner:
         return as_string(record.values[self._text]) or ""
 
 
-class _File:
-    """The Arrow stream on disk: row (number over all sources), file (source number), line, text, extras."""
-
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        fixed = [("row", pa.int64()), ("file", pa.int8()), ("line", pa.int64()), ("text", pa.string())]
-        self._schema = pa.schema([*fixed, *((f"extra {name}", pa.string()) for name in names)])
-        self._stream = pa.ipc.new_stream(path, self._schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
-        self._rows: list[tuple[object, ...]] = []
-        self._characters = 0
-
-    def append(self, row: int, file: int, line: int, clean: _Clean) -> None:
-        self._rows.append((row, file, line, clean.text, *clean.extras))
-        self._characters += len(clean.text)
-        for extra in clean.extras:
-            if extra:
-                self._characters += len(extra)
-        if self._characters > BATCH_CHARACTERS or len(self._rows) >= BATCH_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._rows:
-            columns = zip(zip(*self._rows, strict=True), self._schema, strict=True)
-            arrays = [pa.array(values, f.type) for values, f in columns]
-            self._stream.write_batch(pa.record_batch(arrays, schema=self._schema))
-            self._rows.clear()
-            self._characters = 0
-
-    def close(self) -> None:
-        self.flush()
-        self._stream.close()
+def _open_stream(path: Path, names: Sequence[str]) -> RowStream:
+    """Open the stream on disk: row (number over all sources), file (source number), line, text, extras."""
+    fixed = [("row", pa.int64()), ("file", pa.int8()), ("line", pa.int64()), ("text", pa.string())]
+    return RowStream(path, pa.schema([*fixed, *((f"extra {name}", pa.string()) for name in names)]))
 
 
 class _Progress:
@@ -202,13 +178,13 @@ class _Progress:
         self._before += source.bytes
 
 
-def stage(sources: Sequence[Source], path: Path, max_characters: int, split: str) -> Staged:
+def stage(sources: Sequence[Source], path: Path, rules: TextRules, split: str) -> Staged:
     """Read all sources and write the rows that no rule of the first pass rejects to ``path``.
 
     Args:
         sources: the opened sources, the main one first.
         path: the file to write.
-        max_characters: the longest text that is kept.
+        rules: what is done to each text; where they tell languages, the last extra column is the language.
         split: the setting; ``column:NAME`` and ``time:NAME`` name a column of the main source.
 
     Raises:
@@ -216,12 +192,14 @@ def stage(sources: Sequence[Source], path: Path, max_characters: int, split: str
             labels than a classifier could learn.
     """
     names = list(dict.fromkeys(name for source in sources for name in source.extras.values()))
-    cleaners = [_Cleaner(source, names, max_characters, split) for source in sources]
+    cleaners = [_Cleaner(source, names, rules, split) for source in sources]
+    if rules.wanted:
+        names = [*names, next(name for name in ("language", "language_", "language__") if name not in names)]
     staged, progress, row = Staged(path=path, columns=names), _Progress(sources), 0
-    with contextlib.closing(_File(path, names)) as file:
+    with contextlib.closing(_open_stream(path, names)) as file:
         for number, (source, cleaner) in enumerate(zip(sources, cleaners, strict=True)):
             before = row
-            for record in source.reader.records(source.text, source.label, max_characters):
+            for record in source.reader.records(source.text, source.label, rules.max_characters):
                 if row % _PROGRESS_ROWS == 0:
                     progress.report(source.reader.position, row)
                 try:
@@ -231,7 +209,8 @@ def stage(sources: Sequence[Source], path: Path, max_characters: int, split: str
                         staged.rejected.show(str(rejected), source.uri, record.line, cleaner.show(record))
                 else:
                     staged.keep(clean, split.startswith("time:"))
-                    file.append(row, number, record.line, clean)
+                    characters = len(clean.text) + sum(len(extra) for extra in clean.extras if extra)
+                    file.append((row, number, record.line, clean.text, *clean.extras), characters)
                 row += 1
             staged.rows_read.append(row - before)
             progress.next_source(source)

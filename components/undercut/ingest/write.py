@@ -1,4 +1,4 @@
-"""Second pass: staged rows to one Parquet file a split, counting and keeping examples on the way."""
+"""Second pass: staged rows to a Parquet file or numbered shards a split, counting and keeping examples on the way."""
 
 import contextlib
 from collections.abc import Sequence
@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from undercut import events
 from undercut.artifacts import SPLITS
 from undercut.ingest.rules import REPAIR_BITS, REPAIRED, Tally
+from undercut.ingest.shards import Shards
 from undercut.ingest.split import FATES, Fates
-from undercut.ingest.staging import BATCH_ROWS, Staged
-
-_ROW_GROUP_BYTES = 1 << 24
+from undercut.ingest.staging import Staged
 
 
 @dataclass(kw_only=True)
@@ -48,29 +46,6 @@ class Written:
         return {"p50": int(np.argmax(reached >= 0.5)), "p95": int(np.argmax(reached >= 0.95)), "max": len(reached) - 1}
 
 
-class _SplitFile:
-    """One split's Parquet file, written by row groups of at most ``BATCH_ROWS`` rows or 16 MB."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer, self._waiting = pq.ParquetWriter(path, schema), list[Any]()
-
-    def append(self, batch: Any) -> None:
-        rows = sum(b.num_rows for b in self._waiting) + batch.num_rows
-        if rows > BATCH_ROWS or sum(b.nbytes for b in self._waiting) + batch.nbytes > _ROW_GROUP_BYTES:
-            self.flush()
-        self._waiting.append(batch)
-
-    def flush(self) -> None:
-        if self._waiting:
-            table = pa.Table.from_batches(self._waiting)
-            self._writer.write_table(table, row_group_size=max(1, table.num_rows))
-            self._waiting.clear()
-
-    def close(self) -> None:
-        self.flush()
-        self._writer.close()
-
-
 def write_splits(staged: Staged, fates: Fates, files: Sequence[str], output: Path) -> Written:
     """Write the three splits and add the rows rejected by ``fates`` to the tally of ``staged``.
 
@@ -91,7 +66,7 @@ def write_splits(staged: Staged, fates: Fates, files: Sequence[str], output: Pat
     fields = [("row", pa.int64()), ("text", pa.string()), ("label", pa.int32())]
     schema = pa.schema([*fields, *((name, pa.string()) for name in staged.columns)])
     with contextlib.ExitStack() as stack:
-        splits = [stack.enter_context(contextlib.closing(_SplitFile(output / f"{s}.parquet", schema))) for s in SPLITS]
+        splits = [stack.enter_context(contextlib.closing(Shards(output, s, schema))) for s in SPLITS]
         stream = stack.enter_context(pa.ipc.open_stream(stack.enter_context(pa.OSFile(str(staged.path)))))
         start = 0
         for batch in stream:
