@@ -18,7 +18,7 @@ from undercut import events
 from undercut.batching import length_batches
 from undercut.optimization import Precision, choose_precision
 from undercut.tasks.protocol import Encoded, Task
-from undercut.training import Batches, LoopConfig, LoopState, train
+from undercut.training import AfterStep, Batches, LoopConfig, LoopState, train
 
 # Called after each epoch with the curve so far; False stops the training.
 Watch = Callable[[Sequence[dict[str, Any]]], bool]
@@ -60,6 +60,7 @@ def fit(
     *,
     batches: Callable[[int], Batches] | None = None,
     before_epoch: Callable[[int], None] | None = None,
+    after_step: AfterStep | None = None,
 ) -> FitResult:
     """Train ``model`` in place; with validation rows, leave it with the best epoch's weights.
 
@@ -73,6 +74,7 @@ def fit(
         watch: called with the curve after each epoch; False stops the training.
         batches: epoch number to that epoch's batches; None groups rows of like length, all of them each time.
         before_epoch: called with the epoch's number before its first step.
+        after_step: see :func:`undercut.training.train`.
     """
     precision = choose_precision(device())
     model.to(precision.device)
@@ -95,7 +97,7 @@ def fit(
         more = _after_epoch(state, model, task, validation_rows, precision, config, best, trained)
         return (watch is None or watch(state.extra["curve"])) and more
 
-    state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best, before_epoch=before_epoch)
+    state = train(model, batches, loss, after_epoch, config.loop, precision, folder, best, before_epoch, after_step)
     if best:
         with torch.no_grad():
             for name, parameter in model.named_parameters():

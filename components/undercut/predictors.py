@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from undercut import artifacts
 from undercut.errors import CandidateLost, ConfigurationError
+from undercut.out_of_scope import ThresholdPredictor
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -28,13 +29,17 @@ class Predictor(Protocol):
         ...
 
 
-def load_predictor(folder: Path, threads: int = 1, expected_digest: str | None = None) -> Predictor:
+def load_predictor(
+    folder: Path, threads: int = 1, expected_digest: str | None = None, thresholded: bool = True
+) -> Predictor:
     """Verify a model folder and load it.
 
     Args:
         folder: a sealed model folder.
         threads: threads of one prediction.
         expected_digest: the digest recorded elsewhere, for example in a registry.
+        thresholded: answer unsure texts with the out-of-scope label where the model has one; False gives the
+            model's own probabilities, to learn from.
 
     Raises:
         ConfigurationError: the folder was tampered with, or its format is unknown.
@@ -43,6 +48,13 @@ def load_predictor(folder: Path, threads: int = 1, expected_digest: str | None =
     manifest = artifacts.verify(folder, artifacts.MODEL, expected_digest)
     if manifest.get("lost"):
         raise CandidateLost(manifest["lost"])
+    predictor = _load(folder, manifest, threads)
+    if thresholded and manifest.get("out_of_scope"):
+        return ThresholdPredictor(predictor, manifest["out_of_scope"])
+    return predictor
+
+
+def _load(folder: Path, manifest: artifacts.Manifest, threads: int) -> Predictor:
     match manifest["format"]:
         case "linear":
             from undercut.linear import LinearModel
@@ -52,8 +64,12 @@ def load_predictor(folder: Path, threads: int = 1, expected_digest: str | None =
             return OnnxPredictor(folder, manifest, threads)
         case "torch":
             return TorchPredictor(folder, manifest, threads)
+        case "adapter":
+            from undercut.adapters import base_folder, load_adapter
+
+            return TorchPredictor(base_folder(manifest), manifest, threads, load_adapter(folder, manifest))
         case other:
-            raise ConfigurationError("model.format", other, "torch, onnx or linear")
+            raise ConfigurationError("model.format", other, "torch, adapter, onnx or linear")
 
 
 class BatchTokenizer:
@@ -124,17 +140,20 @@ class OnnxPredictor:
 
 
 class TorchPredictor:
-    """The fine-tuned model as ``save_pretrained`` wrote it, in PyTorch fp32 on the CPU."""
+    """The fine-tuned model as ``save_pretrained`` wrote it, or an adapter on its base, in fp32 on the CPU."""
 
-    def __init__(self, folder: Path, manifest: artifacts.Manifest, threads: int) -> None:
+    def __init__(self, folder: Path, manifest: artifacts.Manifest, threads: int, adapted: Any = None) -> None:
         import torch
         from transformers import AutoModelForSequenceClassification
 
         torch.set_num_threads(threads)
         self._torch = torch
-        self._model = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        ).eval()
+        self._model = (
+            adapted
+            or AutoModelForSequenceClassification.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            ).eval()
+        )
         self._tokenizer = BatchTokenizer(folder, manifest["max_length"])
         self.labels = tuple(manifest["labels"])
 

@@ -55,6 +55,9 @@ class LoopState:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+AfterStep = Callable[[LoopState, dict[str, torch.Tensor]], None]
+
+
 def train(
     model: torch.nn.Module,
     batches: Callable[[int], Batches],
@@ -65,6 +68,7 @@ def train(
     folder: Path,
     extra_tensors: dict[str, torch.Tensor],
     before_epoch: Callable[[int], None] | None = None,
+    after_step: AfterStep | None = None,
 ) -> LoopState:
     """Train ``model`` in place.
 
@@ -79,6 +83,8 @@ def train(
         extra_tensors: tensors that belong to the state (the best weights so far), saved and restored.
         before_epoch: called with the epoch's number before its first step, also after a resume; may turn
             ``requires_grad`` of parameters off and on (what has no gradient is not changed).
+        after_step: called with the state, its step counted from 0, and ``extra_tensors`` after each optimizer
+            step, while the gradients are still there; AdaLoRA moves its ranks so.
 
     Returns:
         The final state; ``stopped_by`` is empty, ``early stopping`` or ``max_seconds``.
@@ -106,6 +112,8 @@ def train(
             value.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(trained.values(), config.maximum_gradient_norm)
             optimizer.step()
+            if after_step:
+                after_step(state, extra_tensors)
             optimizer.zero_grad(set_to_none=True)
             state.batch += 1
             state.step += 1

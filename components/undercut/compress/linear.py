@@ -84,7 +84,7 @@ def _progress(config: LinearConfig) -> Callable[[int], None]:
 
 def teacher_probabilities(teacher: Path, texts: list[str]) -> FloatArray:
     """Return the teacher's probabilities for ``texts``, shape (texts, labels), in batches of like length."""
-    predictor = load_predictor(teacher, threads=2)
+    predictor = load_predictor(teacher, threads=2, thresholded=False)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     found: dict[int, FloatArray] = {}
     for start in range(0, len(order), 64):

@@ -12,6 +12,7 @@ REQUIREMENTS = {
     "linear": ("numpy", "safetensors"),
     "onnx": ("numpy", "onnxruntime", "tokenizers"),
     "torch": ("numpy", "safetensors", "tokenizers", "torch", "transformers"),
+    "adapter": ("numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"),
 }
 
 

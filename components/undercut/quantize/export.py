@@ -68,10 +68,15 @@ def quantize(model: Path, data: Path, output: Path, config: QuantizeConfig) -> a
 
 
 def _convert(model: Path, output: Path, manifest: artifacts.Manifest, config: QuantizeConfig) -> dict[str, object]:
+    source = model
+    if manifest["format"] == "adapter":
+        from undercut.adapters import base_folder
+
+        source = base_folder(manifest)
     for name in TOKENIZER_FILES:
-        if (model / name).is_file():
-            shutil.copyfile(model / name, output / name)
-    if manifest["format"] != "torch":
+        if (source / name).is_file():
+            shutil.copyfile(source / name, output / name)
+    if manifest["format"] not in ("torch", "adapter"):
         raise CandidateLost(f"{config.precision} needs a PyTorch model, this one is {manifest['format']}")
     events.message("exporting to ONNX")
     opset = _exported(model, output / "model.onnx", config.precision)
@@ -92,7 +97,7 @@ def _exported(model: Path, target: Path, precision: str) -> int:
 
 
 def export_onnx(model: Path, target: Path) -> int:
-    """Export a classifier with free batch and length; returns the operator set's version."""
+    """Export a classifier, or an adapter with its base, with free batch and length; returns the opset."""
     import torch
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging as transformers_logging
@@ -100,9 +105,15 @@ def export_onnx(model: Path, target: Path) -> int:
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    loaded = AutoModelForSequenceClassification.from_pretrained(
-        model, local_files_only=True, use_safetensors=True, attn_implementation="eager"
-    ).eval()
+    manifest = artifacts.load(model, artifacts.MODEL)
+    if manifest["format"] == "adapter":
+        from undercut.adapters import load_adapter
+
+        loaded = load_adapter(model, manifest)
+    else:
+        loaded = AutoModelForSequenceClassification.from_pretrained(
+            model, local_files_only=True, use_safetensors=True, attn_implementation="eager"
+        ).eval()
 
     class Logits(torch.nn.Module):
         def __init__(self) -> None:

@@ -21,11 +21,19 @@ class TextClassification:
         tokenizer: folder that holds ``tokenizer.json``.
         max_length: tokens at which a text is cut, special tokens included.
         class_weights: weight of each label in the loss, shape (labels,); None weighs all alike.
+        label_smoothing: share of each target that is spread over all labels (Szegedy et al. 2016).
     """
 
-    def __init__(self, tokenizer: Path, max_length: int, class_weights: NDArray[np.float64] | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Path,
+        max_length: int,
+        class_weights: NDArray[np.float64] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
         self._tokenizer = BatchTokenizer(tokenizer, max_length)
         self._weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self._smoothing = label_smoothing
 
     def encode(self, texts: Sequence[str], labels: NDArray[np.int64]) -> Encoded:
         """Tokenise rows."""
@@ -45,7 +53,9 @@ class TextClassification:
         """Return the cross-entropy summed over rows."""
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         weights = None if self._weights is None else self._weights.to(logits.device)
-        return torch.nn.functional.cross_entropy(logits.float(), batch["labels"], weight=weights, reduction="sum")
+        return torch.nn.functional.cross_entropy(
+            logits.float(), batch["labels"], weight=weights, reduction="sum", label_smoothing=self._smoothing
+        )
 
     def metrics(self, model: torch.nn.Module, encoded: Encoded, precision: Precision) -> dict[str, Any]:
         """Return mean ``loss`` and ``accuracy`` on held-out rows (classes unweighted)."""

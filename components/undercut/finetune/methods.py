@@ -1,0 +1,143 @@
+"""Full fine-tuning or an adapter: what the choice changes before, during and after a training."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from undercut import adapters, artifacts, events
+from undercut.adalora import OrthogonalTask, RankAllocation
+from undercut.adapters import AdapterConfig
+from undercut.batching import length_batches
+from undercut.fitting import FitConfig, FitResult, fit
+from undercut.out_of_scope import choose_threshold, label_index
+from undercut.predictors import softmax
+from undercut.tasks.protocol import Encoded, Task
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+def prepared(
+    model: PreTrainedModel, config: AdapterConfig, rows: Encoded, settings: FitConfig, max_length: int
+) -> torch.nn.Module:
+    """Return a loaded base as the method trains it on ``rows``: as it is, or frozen with a fresh adapter."""
+    steps = len(length_batches(rows.lengths, settings.batch_tokens, seed=0)) * settings.loop.epochs
+    return adapters.attach(model, config, steps, max_length)
+
+
+def fit_method(
+    model: torch.nn.Module,
+    task: Task,
+    rows: Encoded,
+    held: Encoded | None,
+    settings: FitConfig,
+    folder: Path,
+    method: str,
+) -> FitResult:
+    """Call :func:`undercut.fitting.fit`, with what AdaLoRA adds to the loss and to each step."""
+    if method == "adalora":
+        return fit(model, OrthogonalTask(task), rows, held, settings, folder, after_step=RankAllocation(model))
+    return fit(model, task, rows, held, settings, folder)
+
+
+def describe(config: AdapterConfig) -> str:
+    """Return the method in words, for ``model.json``."""
+    if config.method == "full":
+        return "full fine-tuning"
+    if config.method == "prefix":
+        return f"prefix tuning, {config.virtual_tokens} virtual tokens"
+    return f"{config.method} of rank {config.rank}"
+
+
+def save_trained(model: torch.nn.Module, path: Path) -> None:
+    """Keep the weights that the method trains."""
+    trained = {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(trained, path)
+
+
+def restore_trained(model: torch.nn.Module, path: Path) -> None:
+    """Put the weights kept by :func:`save_trained` back, in place."""
+    kept = load_file(path)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in kept:
+                parameter.copy_(kept.pop(name))
+    assert not kept, sorted(kept)
+
+
+def check_out_of_scope(labels: list[str], label: str, held: NDArray[np.int64], coverage: float) -> None:
+    """Refuse an out-of-scope label that no threshold could be chosen for, before anything is trained."""
+    if label:
+        label_index(labels, label, held, coverage)
+
+
+def out_of_scope(
+    model: torch.nn.Module, task: Task, held: Encoded, labels: list[str], label: str, coverage: float
+) -> dict[str, Any] | None:
+    """Return the threshold for ``model.json``, chosen on rows the model has not seen; None without a label."""
+    if not label:
+        return None
+    model.eval()
+    index = labels.index(label)
+    probabilities = np.zeros((len(held.labels), len(labels)), dtype=np.float32)
+    for rows in length_batches(held.lengths, 4096, seed=None):
+        batch = task.collate(held, rows)
+        with torch.inference_mode():
+            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        probabilities[rows] = softmax(logits.float().numpy())
+    threshold = choose_threshold(probabilities, held.labels, index, coverage)
+    events.message(f"texts with no label of probability {threshold:.3f} or more are answered '{label}'")
+    return {"label": label, "threshold": threshold, "coverage": coverage}
+
+
+def write(
+    model: torch.nn.Module,
+    output: Path,
+    adapter: Path | None,
+    content: Mapping[str, Any],
+    config: AdapterConfig,
+    base: Path,
+) -> artifacts.Manifest:
+    """Seal the model folder, merged where the method allows, and the adapter alone where it is wanted.
+
+    Args:
+        model: the trained model.
+        output: the model folder; with a prefix it holds the adapter, which needs its base to be loaded.
+        adapter: the adapter's folder; after full fine-tuning it is a lost candidate that says why.
+        content: what both manifests say.
+        config: the method.
+        base: the base's folder, for the tokenizer.
+
+    Returns:
+        The manifest of ``output``.
+    """
+    counts = {
+        "parameter_count": sum(p.numel() for n, p in model.named_parameters() if ".original_module." not in n),
+        "trained_parameter_count": sum(p.numel() for p in model.parameters() if p.requires_grad),
+    }
+    uri = content["base_model"]["uri"]
+    if adapter is not None:
+        adapter.mkdir(parents=True, exist_ok=True)
+        lost = "full fine-tuning trains every weight: there is no adapter" if config.method == "full" else ""
+        if not lost:
+            adapters.save_adapter(model, adapter, uri)
+        artifacts.seal(adapter, artifacts.MODEL, {**content, **counts, "format": "adapter", "lost": lost})
+    if config.method == "prefix":
+        adapters.save_adapter(model, output, uri)
+    else:
+        plain = adapters.merged(model) if config.method in adapters.MERGED else model
+        assert isinstance(plain, PreTrainedModel), type(plain)
+        plain.save_pretrained(output)
+        counts["parameter_count"] = sum(p.numel() for p in plain.parameters())
+    for name in TOKENIZER_FILES:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, output / name)
+    form = "adapter" if config.method == "prefix" else "torch"
+    return artifacts.seal(output, artifacts.MODEL, {**content, **counts, "format": form})
