@@ -52,7 +52,7 @@ def test_finetuned_hands_the_teacher_on(small_data: Path, tiny_teacher: Path, tm
 
 
 def test_an_unknown_structure_is_refused(small_data: Path, tiny_teacher: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="one of finetuned, linear"):
+    with pytest.raises(ConfigurationError, match="one of distilled, finetuned, linear"):
         compress("quantum", tiny_teacher, small_data, tmp_path / "model", seed=0)
     with pytest.raises(ConfigurationError, match="linear or linear-teacher"):
         compress("linear-svm", tiny_teacher, small_data, tmp_path / "model", seed=0)

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
 from undercut import artifacts, events
-from undercut.errors import ConfigurationError
 from undercut.linear import LinearModel, Vocabulary
 from undercut.predictors import FloatArray, load_predictor, softmax
+
+ARGUMENT = r"|teacher"
+FORMS = "linear or linear-teacher"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,6 @@ def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) 
         argument: empty (labels) or ``teacher`` (labels and soft labels).
         seed: which rows are held out to choose the temperature.
     """
-    if argument not in ("", "teacher"):
-        raise ConfigurationError("candidates.structure", f"linear-{argument}", "linear or linear-teacher")
     config = LinearConfig()
     card = artifacts.load(data, artifacts.DATASET)
     texts, labels = _both_splits(data)
