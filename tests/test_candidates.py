@@ -7,7 +7,7 @@ def test_both_ways_to_write_a_candidate() -> None:
     parsed = parse_candidates(["finetuned/int8", "linear", {"structure": "linear-teacher", "precision": "as-is"}])
     assert [c.name for c in parsed] == ["finetuned/int8", "linear/as-is", "linear-teacher/as-is"]
     assert len(parse_candidates(DEFAULT_CANDIDATES)) == 5
-    assert known_structures() == ["distilled", "finetuned", "linear"]
+    assert known_structures() == ["distilled", "finetuned", "linear", "static"]
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ def test_both_ways_to_write_a_candidate() -> None:
         (["finetuned", "finetuned/int3"], r"candidates\[1\].precision: got 'int3'"),
         (["linear/int8"], "as-is for a linear model"),
         (["distilled-0"], "distilled, or distilled-N"),
+        (["static/int8"], "as-is for a static model"),
         (["linear-"], "linear or linear-teacher"),
         (["linear", "linear/as-is"], "each candidate once"),
         ([{"structure": "linear", "size": 3}], r"candidates\[0\]: got"),

@@ -1,7 +1,8 @@
 """A student of any shape learns from its teacher: what every structure that keeps an encoder calls."""
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,23 +46,12 @@ def learn(
     """
     manifest = artifacts.load(teacher, artifacts.MODEL)
     settings = {k: v for k, v in asdict(config).items() if k != "checkpoint_seconds"}
-    events.parameters(settings)
-    place = checkpoints.content_key(
-        structure=key,
-        teacher=manifest["digest"],
-        data=artifacts.load(data, artifacts.DATASET)["digest"],
-        settings=settings,
-        code=workspace.code_digest(),
-        torch=torch.__version__,
-        threads=torch.get_num_threads(),
-    )
-    folder = workspace.home() / "checkpoints" / place
-    with checkpoints.locked(folder):
+    with training_folder(key, teacher, data, settings) as folder:
         task = Distillation(
             teacher, manifest["max_length"], config.label_weight, config.state_weight, config.temperature
         )
         texts, labels = teaching_texts(data, config.seed)
-        rows = task.taught(texts, labels, _remembered(folder / "answers.safetensors", teacher, texts, layers))
+        rows = task.taught(texts, labels, remembered_answers(folder / "answers.safetensors", teacher, texts, layers))
         student.get_input_embeddings().weight.requires_grad = False
         loop = LoopConfig(
             epochs=config.epochs,
@@ -70,12 +60,29 @@ def learn(
             seed=config.seed,
         )
         events.message(f"{key}: {config.epochs} epochs on {len(texts):,} texts")
-        result = fit(student, task, rows, None, FitConfig(loop=loop, batch_tokens=config.batch_tokens), folder / "fit")
+        return fit(student, task, rows, None, FitConfig(loop=loop, batch_tokens=config.batch_tokens), folder / "fit")
+
+
+@contextlib.contextmanager
+def training_folder(structure: str, teacher: Path, data: Path, settings: Mapping[str, object]) -> Iterator[Path]:
+    """Lock the folder of checkpoints that belongs to this training; it is removed when the training ends well."""
+    events.parameters(settings)
+    key = checkpoints.content_key(
+        structure=structure,
+        teacher=artifacts.load(teacher, artifacts.MODEL)["digest"],
+        data=artifacts.load(data, artifacts.DATASET)["digest"],
+        settings=settings,
+        code=workspace.code_digest(),
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+    )
+    folder = workspace.home() / "checkpoints" / key
+    with checkpoints.locked(folder):
+        yield folder
     shutil.rmtree(folder)
-    return result
 
 
-def _remembered(path: Path, teacher: Path, texts: list[str], layers: Sequence[int]) -> Answers:
+def remembered_answers(path: Path, teacher: Path, texts: list[str], layers: Sequence[int] = ()) -> Answers:
     """Return the teacher's answers, from the file that an interrupted training left if there is one."""
     if not path.is_file():
         ask(teacher, texts, layers).save(path)

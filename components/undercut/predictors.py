@@ -1,4 +1,4 @@
-"""From texts to label probabilities, whatever the model's format: PyTorch, ONNX Runtime or linear.
+"""From texts to label probabilities, whatever the model's format: PyTorch, ONNX Runtime, linear or static.
 
 One function, :func:`load_predictor`, is what evaluation, profiling, deployment and serving call, so
 that each of them sees a model exactly as the others do. PyTorch is imported only for its own format.
@@ -48,12 +48,16 @@ def load_predictor(folder: Path, threads: int = 1, expected_digest: str | None =
             from undercut.linear import LinearModel
 
             return LinearModel.load(folder, tuple(manifest["labels"]))
+        case "static":
+            from undercut.static import StaticModel
+
+            return StaticModel.load(folder, tuple(manifest["labels"]), manifest["max_length"])
         case "onnx":
             return OnnxPredictor(folder, manifest, threads)
         case "torch":
             return TorchPredictor(folder, manifest, threads)
         case other:
-            raise ConfigurationError("model.format", other, "torch, onnx or linear")
+            raise ConfigurationError("model.format", other, "torch, onnx, linear or static")
 
 
 class BatchTokenizer:

@@ -73,19 +73,12 @@ class Distillation:
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Return the weighted losses summed over rows."""
         found = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=True)
-        total = self._answer_loss(found.logits.float(), batch)
+        total = answer_loss(found.logits.float(), batch, self._label_weight, self._temperature)
         if self._state_weight:
             states = pooled(found.hidden_states[1:], batch["attention_mask"])
             distance = 1 - functional.cosine_similarity(states, batch["states"], dim=-1)
             total = total + self._state_weight * distance.mean(dim=(1, 2)).sum()
         return total
-
-    def _answer_loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        soft = divergence(logits, batch["logits"], self._temperature)
-        labelled = batch["labels"] != UNLABELLED
-        hard = functional.cross_entropy(logits, batch["labels"], ignore_index=UNLABELLED, reduction="none")
-        share = self._label_weight * labelled
-        return ((1 - share) * soft + share * hard).sum()
 
     def metrics(self, model: torch.nn.Module, encoded: Encoded, precision: Precision) -> dict[str, Any]:
         """Return mean ``loss`` (without the states') and ``agreement``: rows with the teacher's label."""
@@ -94,9 +87,18 @@ class Distillation:
             batch = {k: v.to(precision.device) for k, v in self.collate(encoded, indices).items()}
             with torch.inference_mode(), precision.autocast():
                 logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
-            loss += float(self._answer_loss(logits, batch))
+            loss += float(answer_loss(logits, batch, self._label_weight, self._temperature))
             agreed += int((logits.argmax(-1) == batch["logits"].argmax(-1)).sum())
         return {"loss": loss / len(encoded.labels), "agreement": agreed / len(encoded.labels)}
+
+
+def answer_loss(logits: torch.Tensor, batch: Batch, label_weight: float, temperature: float) -> torch.Tensor:
+    """Return the loss against the teacher's ``logits`` and, where a row has one, its label; summed over rows."""
+    soft = divergence(logits, batch["logits"], temperature)
+    labelled = batch["labels"] != UNLABELLED
+    hard = functional.cross_entropy(logits, batch["labels"], ignore_index=UNLABELLED, reduction="none")
+    share = label_weight * labelled
+    return ((1 - share) * soft + share * hard).sum()
 
 
 def divergence(logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
