@@ -10,7 +10,7 @@ from typing import Any
 
 from undercut.errors import ConfigurationError
 
-PRECISIONS = ("as-is", "fp32", "int8")
+PRECISIONS = ("as-is", "fp32", "int8", "int8-static", "int8-mixed")
 # Structures that are served from their own weights and have no other form.
 OWN_FORMAT = ("linear", "static")
 DEFAULT_CANDIDATES = [

@@ -32,12 +32,12 @@ class StaticConfig:
 
     size: int = 256
     width: int = 256
-    dropout: float = 0.1
+    dropout: float = 0.3
     minimum_pair_texts: int = 2
     epochs: int = 15
     learning_rate: float = 3e-3
     batch_tokens: int = 2048
-    label_weight: float = 0.3
+    label_weight: float = 0.5
     temperature: float = 1.0
     checkpoint_seconds: float = 30.0
     seed: int = 0
