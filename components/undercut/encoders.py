@@ -73,6 +73,44 @@ def with_layers(model: PreTrainedModel, picked: Sequence[int]) -> PreTrainedMode
     return built(config, weights)
 
 
+def feed_forwards(model: PreTrainedModel) -> list[tuple[torch.nn.Linear, torch.nn.Linear]]:
+    """Return each layer's two feed-forward products: hidden size to width, and width back.
+
+    Raises:
+        CandidateLost: the layers have no such pair (gated feed-forwards have three products).
+    """
+    width, size = model.config.intermediate_size, model.config.hidden_size
+    found = []
+    for layer in layer_list(model)[1]:
+        products = [m for m in layer.modules() if isinstance(m, torch.nn.Linear)]
+        up = [m for m in products if (m.in_features, m.out_features) == (size, width)]
+        down = [m for m in products if (m.in_features, m.out_features) == (width, size)]
+        if len(up) != 1 or len(down) != 1:
+            raise CandidateLost(f"the feed-forward part of {type(model).__name__} is not two products: cannot slice it")
+        found.append((up[0], down[0]))
+    return found
+
+
+def with_widths(model: PreTrainedModel, kept: Sequence[torch.Tensor]) -> PreTrainedModel:
+    """Return a copy of ``model`` with only some neurons of each feed-forward part.
+
+    Args:
+        model: a classifier.
+        kept: for each layer the indices of its neurons that stay, as many in each layer: the stock
+            classes have one width for all.
+    """
+    config = copy.deepcopy(model.config)
+    config.intermediate_size = len(kept[0])
+    weights = dict(model.state_dict())
+    names = {module: name for name, module in model.named_modules()}
+    for (up, down), neurons in zip(feed_forwards(model), kept, strict=True):
+        weights[f"{names[up]}.weight"] = up.weight.detach()[neurons]
+        weights[f"{names[down]}.weight"] = down.weight.detach()[:, neurons]
+        if up.bias is not None:
+            weights[f"{names[up]}.bias"] = up.bias.detach()[neurons]
+    return built(config, weights)
+
+
 def pooled(hidden_states: Sequence[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
     """Return each layer's first vector and mean vector, shape (texts, layers, 2, hidden size).
 
