@@ -39,7 +39,7 @@ def importance(model: PreTrainedModel, ids: Sequence[Sequence[int]], labels: NDA
         ids: token ids of each row.
         labels: label index of each row, shape (rows,).
     """
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     pairs = feed_forwards(model)
     inputs: list[torch.Tensor] = []
 
@@ -60,7 +60,9 @@ def importance(model: PreTrainedModel, ids: Sequence[Sequence[int]], labels: NDA
         functional.cross_entropy(found.logits, torch.from_numpy(labels[rows]), reduction="sum").backward()  # type: ignore[no-untyped-call]
         for i, (before, after) in enumerate(zip(found.hidden_states, found.hidden_states[1:], strict=False)):
             layers[i] += ((after - before).detach() * after.grad).sum(dim=(1, 2)).abs().sum()
-            neurons[i] += (inputs[i].detach() * inputs[i].grad).sum(dim=1).abs().sum(dim=0)
+            gradient = inputs[i].grad
+            assert gradient is not None, "retained above"
+            neurons[i] += (inputs[i].detach() * gradient).sum(dim=1).abs().sum(dim=0)
         model.zero_grad(set_to_none=True)
         done += len(rows)
         events.progress(done, len(ids), "measuring what each part matters")

@@ -56,7 +56,9 @@ class StaticModel:
 
     def __init__(self, tokenizer: BatchTokenizer, tensors: Tensors, labels: tuple[str, ...]) -> None:
         self._tokenizer, self.labels = tokenizer, labels
-        self.tensors = {name: np.asarray(t, np.int64 if name == "pairs" else np.float32) for name, t in tensors.items()}
+        self.tensors: dict[str, NDArray[Any]] = {
+            name: np.asarray(t, np.int64 if name == "pairs" else np.float32) for name, t in tensors.items()
+        }
         rows = len(self.tensors["vectors"])
         self._pairs = TokenPairs(self.tensors["pairs"], rows - len(self.tensors["pairs"]))
         # The weights are folded into the vectors, and stand beside them as one more column to sum.

@@ -45,15 +45,19 @@ class Answers:
         return cls(logits=tensors["logits"], states=tensors["states"])
 
 
+def labelled_texts(data: Path) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the texts and labels of train and validation together."""
+    splits = [artifacts.texts_and_labels(data, split) for split in ("train", "validation")]
+    return [text for part, _ in splits for text in part], np.concatenate([part for _, part in splits])
+
+
 def teaching_texts(data: Path, seed: int) -> tuple[list[str], NDArray[np.int64]]:
     """Return the texts to learn from, labelled ones first, and their labels (-100 where there is none).
 
     Of unlabelled texts at most 40,000 are taken, chosen by ``seed``; those that are also labelled are
     left out.
     """
-    splits = [artifacts.texts_and_labels(data, split) for split in ("train", "validation")]
-    texts = [text for part, _ in splits for text in part]
-    labels = np.concatenate([part for _, part in splits])
+    texts, labels = labelled_texts(data)
     if not artifacts.split_files(data, "unlabelled"):
         return texts, labels
     column = artifacts.read_split(data, "unlabelled", ["text"])["text"]
@@ -82,7 +86,7 @@ def ask(teacher: Path, texts: Sequence[str], layers: Sequence[int] = ()) -> Answ
 
     manifest = artifacts.verify(teacher, artifacts.MODEL)
     precision = choose_precision(device())
-    model = load_classifier(teacher).eval()
+    model = load_classifier(teacher).train(False)
     torch.nn.Module.to(model, precision.device)
     ids = BatchTokenizer(teacher, manifest["max_length"]).ids(texts)
     logits = np.empty((len(texts), len(manifest["labels"])), dtype=np.float32)

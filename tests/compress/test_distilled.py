@@ -44,6 +44,7 @@ def test_a_student_of_one_layer_learns_the_task(student: Path, small_data: Path,
     assert len(manifest["metrics"]["curve"]) == manifest["parameters"]["epochs"]
 
 
+@pytest.mark.slow
 def test_a_student_that_knows_nothing_learns_from_the_answers_alone(
     data_with_unlabelled: Path, small_data: Path, tiny_teacher: Path
 ) -> None:

@@ -77,6 +77,7 @@ def test_mixed_leaves_the_worst_in_fp32(exported: Path, tmp_path: Path) -> None:
     assert quantized(tmp_path / "q.onnx") == set(products) - {fragile}
 
 
+@pytest.mark.slow
 def test_mixed_keeps_nothing_where_int8_does_no_harm(small_data: Path, tiny_teacher: Path, tmp_path: Path) -> None:
     for precision in ("int8", "int8-mixed"):
         config = QuantizeConfig(precision=precision, mixed_agreement=0.9)

@@ -81,7 +81,7 @@ def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) 
     from undercut.teaching import teaching_texts
 
     manifest = artifacts.verify(teacher, artifacts.MODEL)
-    embeddings = load_classifier(teacher).get_input_embeddings().weight.detach().numpy()
+    embeddings = load_classifier(teacher).get_input_embeddings().state_dict()["weight"].numpy()
     config = StaticConfig(size=min(int(argument or StaticConfig.size), embeddings.shape[1]), seed=seed)
     texts, labels = teaching_texts(data, seed)
     tokenizer = BatchTokenizer(teacher, manifest["max_length"])

@@ -83,7 +83,7 @@ def _convert(
         raise CandidateLost(f"{config.precision} needs a PyTorch model, this one is {manifest['format']}")
     events.message("exporting to ONNX")
     opset = export_onnx(model, output / "model.onnx")
-    details = {"onnx_opset": opset}
+    details: dict[str, object] = {"onnx_opset": opset}
     if config.precision == "fp32":
         return details
     tokenizer = BatchTokenizer(model, manifest["max_length"])
