@@ -6,6 +6,7 @@ from safetensors.numpy import load_file
 from undercut import artifacts
 from undercut.compress.static import Rows, principal_components
 from undercut.compress.structures import compress
+from undercut.deploy.description import requirements
 from undercut.predictors import BatchTokenizer, load_predictor
 
 
@@ -40,6 +41,11 @@ def test_vectors_are_trained_where_tokens_occur_and_kept_where_not(static: Path,
     assert moved[2], "[CLS] is in every text"
     assert not moved[1], "[UNK] is in none"
     assert len(tensors["pairs"]) > 50
+
+
+def test_serving_it_takes_a_tokenizer_and_no_pytorch(static: Path) -> None:
+    names = [line.partition("==")[0] for line in requirements(artifacts.load(static, artifacts.MODEL))]
+    assert names == ["undercut", "numpy", "safetensors", "tokenizers"]
 
 
 def test_the_same_each_time(small_data: Path, tiny_teacher: Path, tmp_path: Path) -> None:
