@@ -1,6 +1,8 @@
 """A candidate is two words: structure (what the model is) and precision (what it is served as)."""
 
+import importlib
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +12,16 @@ from undercut.errors import ConfigurationError
 
 # What the others must undercut: the fine-tuned model itself.
 REFERENCE = "finetuned/as-is"
-PRECISIONS = ("as-is", "fp32", "int8")
+PRECISIONS = ("as-is", "fp32", "int8", "int8-static", "int8-mixed")
+# Structures that are served from their own weights and have no other form.
+OWN_FORMAT = ("linear", "static")
 DEFAULT_CANDIDATES = [
     {"structure": "finetuned", "precision": "as-is"},
     {"structure": "finetuned", "precision": "fp32"},
     {"structure": "finetuned", "precision": "int8"},
     {"structure": "linear", "precision": "as-is"},
     {"structure": "linear-teacher", "precision": "as-is"},
+    {"structure": "static", "precision": "as-is"},
 ]
 
 
@@ -60,14 +65,17 @@ def _parse(field: str, item: object) -> Candidate:
     if not isinstance(item, Mapping) or set(item) - {"structure", "precision"} or "structure" not in item:
         raise ConfigurationError(field, item, "structure/precision, for example linear/as-is")
     structure, precision = str(item["structure"]), str(item.get("precision", "as-is"))
-    kind = structure.partition("-")[0]
-    if not kind.isidentifier() or importlib.util.find_spec(f"undercut.compress.{kind}") is None:
+    kind, dash, argument = structure.partition("-")
+    if kind not in known_structures():
         raise ConfigurationError(f"{field}.structure", structure, f"one of {', '.join(known_structures())}")
+    module = importlib.import_module(f"undercut.compress.{kind}")
+    if bool(dash) != bool(argument) or not re.fullmatch(module.ARGUMENT, argument):
+        raise ConfigurationError(f"{field}.structure", structure, module.FORMS)
     if precision not in PRECISIONS:
         raise ConfigurationError(f"{field}.precision", precision, f"one of {', '.join(PRECISIONS)}")
-    if kind == "linear" and precision != "as-is":
+    if kind in OWN_FORMAT and precision != "as-is":
         raise ConfigurationError(
-            f"{field}.precision", precision, "as-is for a linear model", "It is served from its own weights"
+            f"{field}.precision", precision, f"as-is for a {kind} model", "It is served from its own weights"
         )
     return Candidate(structure=structure, precision=precision)
 

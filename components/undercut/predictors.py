@@ -1,4 +1,4 @@
-"""From texts to label probabilities, whatever the model's format: PyTorch, ONNX Runtime or linear.
+"""From texts to label probabilities, whatever the model's format: PyTorch, ONNX Runtime, linear or static.
 
 One function, :func:`load_predictor`, is what evaluation, profiling, deployment and serving call, so
 that each of them sees a model exactly as the others do. PyTorch is imported only for its own format.
@@ -60,6 +60,10 @@ def _load(folder: Path, manifest: artifacts.Manifest, threads: int) -> Predictor
             from undercut.linear import LinearModel
 
             return LinearModel.load(folder, tuple(manifest["labels"]))
+        case "static":
+            from undercut.static import StaticModel
+
+            return StaticModel.load(folder, tuple(manifest["labels"]), manifest["max_length"])
         case "onnx":
             return OnnxPredictor(folder, manifest, threads)
         case "torch":
@@ -69,7 +73,7 @@ def _load(folder: Path, manifest: artifacts.Manifest, threads: int) -> Predictor
 
             return TorchPredictor(base_folder(manifest), manifest, threads, load_adapter(folder, manifest))
         case other:
-            raise ConfigurationError("model.format", other, "torch, adapter, onnx or linear")
+            raise ConfigurationError("model.format", other, "torch, adapter, onnx, linear or static")
 
 
 class BatchTokenizer:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,15 @@ def test_linear_candidates(small_data: Path, tiny_teacher: Path, tmp_path: Path,
     assert (probabilities.argmax(1) == labels).mean() > 0.97
 
 
+def test_the_teacher_labels_unlabelled_texts(data_with_unlabelled: Path, tiny_teacher: Path, tmp_path: Path) -> None:
+    compress("linear-teacher", tiny_teacher, data_with_unlabelled, tmp_path / "taught", seed=0)
+    compress("linear", tiny_teacher, data_with_unlabelled, tmp_path / "labelled", seed=0)
+    known = [json.loads((tmp_path / n / "vocabulary.json").read_text()) for n in ("taught", "labelled")]
+    assert ["well" in content["word"]["ngrams"] for content in known] == [True, False]
+    texts, labels = artifacts.texts_and_labels(data_with_unlabelled, "test")
+    assert (load_predictor(tmp_path / "taught").probabilities(texts).argmax(1) == labels).mean() > 0.97
+
+
 def test_the_fit_is_the_same_each_time(small_data: Path, tiny_teacher: Path, tmp_path: Path) -> None:
     for name in "ab":
         compress("linear", tiny_teacher, small_data, tmp_path / name, seed=0)
@@ -52,7 +62,7 @@ def test_finetuned_hands_the_teacher_on(small_data: Path, tiny_teacher: Path, tm
 
 
 def test_an_unknown_structure_is_refused(small_data: Path, tiny_teacher: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="one of finetuned, linear"):
+    with pytest.raises(ConfigurationError, match="one of distilled, finetuned, linear"):
         compress("quantum", tiny_teacher, small_data, tmp_path / "model", seed=0)
     with pytest.raises(ConfigurationError, match="linear or linear-teacher"):
         compress("linear-svm", tiny_teacher, small_data, tmp_path / "model", seed=0)

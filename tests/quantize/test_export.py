@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from undercut import artifacts
+from undercut.candidates import PRECISIONS
 from undercut.errors import ConfigurationError
 from undercut.predictors import load_predictor
 from undercut.quantize.export import QuantizeConfig, quantize
@@ -12,7 +13,7 @@ from undercut.quantize.export import QuantizeConfig, quantize
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory: pytest.TempPathFactory, small_data: Path, tiny_teacher: Path) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("forms")
-    for precision in ("as-is", "fp32", "int8"):
+    for precision in PRECISIONS:
         quantize(tiny_teacher, small_data, root / precision, QuantizeConfig(precision=precision))
     return {p.name: p for p in root.iterdir()}
 
@@ -21,8 +22,9 @@ def test_each_form_answers_as_its_source(forms: dict[str, Path], small_data: Pat
     texts, _ = artifacts.texts_and_labels(small_data, "test")
     answers = {name: load_predictor(folder).probabilities(texts) for name, folder in forms.items()}
     assert np.abs(answers["as-is"] - answers["fp32"]).max() < 1e-4
-    assert np.abs(answers["as-is"] - answers["int8"]).mean() < 0.02
-    assert (answers["as-is"].argmax(1) == answers["int8"].argmax(1)).mean() > 0.97
+    for name in ("int8", "int8-static", "int8-mixed"):
+        assert np.abs(answers["as-is"] - answers[name]).mean() < 0.02, name
+        assert (answers["as-is"].argmax(1) == answers[name].argmax(1)).mean() > 0.97, name
 
 
 def test_int8_is_smaller_and_says_what_was_compared(forms: dict[str, Path]) -> None:
@@ -51,7 +53,7 @@ def test_a_conversion_that_answers_differently_is_lost(small_data: Path, tiny_te
 
 
 def test_precision_is_checked() -> None:
-    with pytest.raises(ConfigurationError, match="as-is, fp32 or int8"):
+    with pytest.raises(ConfigurationError, match="one of as-is, fp32, int8"):
         QuantizeConfig(precision="int3")
 
 

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from undercut import artifacts
 
+ARGUMENT = r""
+FORMS = "finetuned"
+
 
 def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) -> None:
     """Hand the teacher on unchanged."""

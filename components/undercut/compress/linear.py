@@ -2,9 +2,9 @@
 
 ``linear`` is fitted on the labels; ``linear-teacher`` on the mean of the labels and the fine-tuned
 model's probabilities (Hinton et al. 2015, without a temperature: the mean with the labels was better
-on every set tried). The fit is L-BFGS on the exact loss, from zero, so that the same data give the same
-weights. Probabilities are then calibrated by one temperature chosen on held-out predictions (Guo et al.
-2017); labels do not change by it.
+on every set tried), and on the probabilities alone for texts of a split ``unlabelled``. The fit is
+L-BFGS on the exact loss, from zero, so that the same data give the same weights. Probabilities are then
+calibrated by one temperature chosen on held-out predictions (Guo et al. 2017); labels do not change by it.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
 from undercut import artifacts, events
-from undercut.errors import ConfigurationError
 from undercut.linear import LinearModel, Vocabulary
-from undercut.predictors import FloatArray, load_predictor, softmax
+from undercut.predictors import FloatArray, softmax
+from undercut.teaching import UNLABELLED, ask, labelled_texts, teaching_texts
+
+ARGUMENT = r"|teacher"
+FORMS = "linear or linear-teacher"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,24 +39,24 @@ def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) 
 
     Args:
         teacher: the fine-tuned model; asked only where ``argument`` is ``teacher``.
-        data: dataset folder; train and validation rows are fitted together.
+        data: dataset folder; train and validation rows are fitted together, with the teacher also unlabelled texts.
         output: where the model goes.
         argument: empty (labels) or ``teacher`` (labels and soft labels).
-        seed: which rows are held out to choose the temperature.
+        seed: which rows are held out to choose the temperature, and the choice of unlabelled texts.
     """
-    if argument not in ("", "teacher"):
-        raise ConfigurationError("candidates.structure", f"linear-{argument}", "linear or linear-teacher")
     config = LinearConfig()
     card = artifacts.load(data, artifacts.DATASET)
-    texts, labels = _both_splits(data)
-    targets = np.eye(len(card["labels"]), dtype=np.float32)[labels]
-    if argument == "teacher":
-        soft = teacher_probabilities(teacher, texts)
-        targets = (1 - config.teacher_weight) * targets + config.teacher_weight * soft
+    texts, labels = teaching_texts(data, seed) if argument else labelled_texts(data)
+    labelled = labels != UNLABELLED
+    targets = np.eye(len(card["labels"]), dtype=np.float32)[np.where(labelled, labels, 0)]
+    if argument:
+        share = np.where(labelled, config.teacher_weight, 1.0).astype(np.float32)[:, None]
+        targets = (1 - share) * targets + share * softmax(ask(teacher, texts).logits)
     events.message("collecting n-grams")
     vocabulary = Vocabulary.fit(texts)
     features = feature_matrix(vocabulary, texts)
-    temperature = choose_temperature(features, targets, labels, config, seed)
+    rows = np.flatnonzero(labelled)
+    temperature = choose_temperature(features[rows], targets[rows], labels[rows], config, seed)
     events.message(f"fitting {vocabulary.size:,} n-grams to {len(card['labels'])} labels")
     weights, bias = fit_softmax(features, targets, config, _progress(config))
     LinearModel(vocabulary, weights / temperature, bias / temperature, tuple(card["labels"])).save(output)
@@ -73,25 +76,8 @@ def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) 
     events.message(f"{vocabulary.size:,} n-grams fitted to {len(card['labels'])} labels, temperature {temperature:.2f}")
 
 
-def _both_splits(data: Path) -> tuple[list[str], NDArray[np.int64]]:
-    splits = [artifacts.texts_and_labels(data, split) for split in ("train", "validation")]
-    return [t for texts, _ in splits for t in texts], np.concatenate([labels for _, labels in splits])
-
-
 def _progress(config: LinearConfig) -> Callable[[int], None]:
     return lambda done: events.progress(done, config.maximum_iterations, "L-BFGS iterations")
-
-
-def teacher_probabilities(teacher: Path, texts: list[str]) -> FloatArray:
-    """Return the teacher's probabilities for ``texts``, shape (texts, labels), in batches of like length."""
-    predictor = load_predictor(teacher, threads=2, thresholded=False)
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    found: dict[int, FloatArray] = {}
-    for start in range(0, len(order), 64):
-        batch = order[start : start + 64]
-        found |= dict(zip(batch, predictor.probabilities([texts[i] for i in batch]), strict=True))
-        events.progress(len(found), len(texts), "asking the teacher")
-    return np.stack([found[i] for i in range(len(texts))])
 
 
 def feature_matrix(vocabulary: Vocabulary, texts: list[str]) -> scipy.sparse.csr_matrix:

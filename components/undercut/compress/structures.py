@@ -12,6 +12,9 @@ from undercut.errors import CandidateLost
 def compress(structure: str, teacher: Path, data: Path, output: Path, seed: int) -> None:
     """Make ``structure`` from ``teacher``; one that fails in an expected way is sealed as lost.
 
+    A structure's module has ``compress``, ``ARGUMENT`` (a pattern of what may stand after the dash) and
+    ``FORMS`` (its names, in words).
+
     Raises:
         ConfigurationError: no module makes this structure.
     """

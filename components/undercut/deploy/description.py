@@ -10,6 +10,7 @@ from undercut.candidates import candidate_name
 
 REQUIREMENTS = {
     "linear": ("numpy", "safetensors"),
+    "static": ("numpy", "safetensors", "tokenizers"),
     "onnx": ("numpy", "onnxruntime", "tokenizers"),
     "torch": ("numpy", "safetensors", "tokenizers", "torch", "transformers"),
     "adapter": ("numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"),

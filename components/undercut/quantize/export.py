@@ -1,8 +1,8 @@
-"""Write what is served: the model as it is, ONNX in fp32, or ONNX in int8.
+"""Write what is served: the model as it is, ONNX in fp32, or ONNX in one of three kinds of int8.
 
-int8 is ONNX Runtime's dynamic quantization: weights per output channel, activations at run time, no
-calibration data. Before a converted model may be a candidate it is compared with its source on real
-rows: a conversion that answers differently is a lost candidate, not a cheaper one.
+Before a converted model may be a candidate it is compared with its source on real rows: a conversion
+that answers differently is a lost candidate, not a cheaper one. The kinds of int8 are in
+:mod:`undercut.quantize.int8`.
 """
 
 import logging
@@ -14,26 +14,33 @@ from pathlib import Path
 import numpy as np
 
 from undercut import artifacts, events
+from undercut.candidates import PRECISIONS
 from undercut.errors import CandidateLost, ConfigurationError
-from undercut.predictors import FloatArray, load_predictor
+from undercut.predictors import BatchTokenizer, FloatArray, load_predictor
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config.json")
+BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeConfig:
-    """Settings; the two limits are shares of the compared rows and mean absolute probability."""
+    """Settings; agreements are shares of the compared rows, the difference a mean absolute probability."""
 
     precision: str = "as-is"
     compared_rows: int = 256
     minimum_agreement: float = 0.9
     maximum_difference: float = 0.1
+    calibration_rows: int = 128
+    mixed_agreement: float = 0.99
 
     def __post_init__(self) -> None:
-        if self.precision not in ("as-is", "fp32", "int8"):
-            raise ConfigurationError("precision", self.precision, "as-is, fp32 or int8")
-        if self.compared_rows < 1:
-            raise ConfigurationError("compared_rows", self.compared_rows, "a whole number from 1")
+        if self.precision not in PRECISIONS:
+            raise ConfigurationError("precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+        for name in ("compared_rows", "calibration_rows"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(name, getattr(self, name), "a whole number from 1")
+        if not 0 < self.mixed_agreement <= 1:
+            raise ConfigurationError("mixed_agreement", self.mixed_agreement, "a share above 0, up to 1")
 
 
 def quantize(model: Path, data: Path, output: Path, config: QuantizeConfig) -> artifacts.Manifest:
@@ -56,7 +63,7 @@ def quantize(model: Path, data: Path, output: Path, config: QuantizeConfig) -> a
         return artifacts.seal(output, artifacts.MODEL, content)
     content["format"] = "onnx"
     try:
-        content["parameters"] = {**manifest["parameters"], **_convert(model, output, manifest, config)}
+        content["parameters"] = {**manifest["parameters"], **_convert(model, data, output, manifest, config)}
         difference = _compare(model, data, output, content, config)
         content["metrics"] = {**manifest["metrics"], "conversion": difference}
     except CandidateLost as lost:
@@ -67,7 +74,9 @@ def quantize(model: Path, data: Path, output: Path, config: QuantizeConfig) -> a
     return artifacts.seal(output, artifacts.MODEL, content)
 
 
-def _convert(model: Path, output: Path, manifest: artifacts.Manifest, config: QuantizeConfig) -> dict[str, object]:
+def _convert(
+    model: Path, data: Path, output: Path, manifest: artifacts.Manifest, config: QuantizeConfig
+) -> dict[str, object]:
     source = model
     if manifest["format"] == "adapter":
         from undercut.adapters import base_folder
@@ -79,11 +88,36 @@ def _convert(model: Path, output: Path, manifest: artifacts.Manifest, config: Qu
     if manifest["format"] not in ("torch", "adapter"):
         raise CandidateLost(f"{config.precision} needs a PyTorch model, this one is {manifest['format']}")
     events.message("exporting to ONNX")
-    opset = _exported(model, output / "model.onnx", config.precision)
+    details: dict[str, object] = {"onnx_opset": _exported(model, output / "model.onnx", config.precision)}
+    if config.precision == "fp32":
+        return details
+    tokenizer = BatchTokenizer(source, manifest["max_length"])
+    return details | _to_int8(output / "model.onnx", data, tokenizer, config)
+
+
+def _to_int8(path: Path, data: Path, tokenizer: BatchTokenizer, config: QuantizeConfig) -> dict[str, object]:
+    """Replace an exported file by its quantized form; returns what the manifest should tell of it."""
+    from undercut.quantize import int8
+
+    events.message(f"quantizing to {config.precision}")
+    prepared, quantized = int8.prepare(path), path.with_suffix(".int8.onnx")
+    details: dict[str, object] = {}
     if config.precision == "int8":
-        events.message("quantizing weights to int8")
-        quantize_int8(output / "model.onnx")
-    return {"onnx_opset": opset}
+        int8.quantize_int8(prepared, quantized)
+    elif config.precision == "int8-static":
+        texts, _ = artifacts.texts_and_labels(data, "train")
+        batches = int8.calibration_batches(tokenizer.ids(texts), config.calibration_rows)
+        int8.quantize_int8_static(prepared, quantized, batches)
+        details = {"calibration_rows": sum(len(ids) for ids, _ in batches)}
+    else:
+        texts = _compared_texts(data, config)
+        batches = [tokenizer.padded(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
+        details = int8.quantize_int8_mixed(
+            prepared, quantized, lambda file: int8.onnx_logits(file, batches), config.mixed_agreement
+        )
+    prepared.unlink()
+    quantized.replace(path)
+    return details
 
 
 def _exported(model: Path, target: Path, precision: str) -> int:
@@ -145,24 +179,15 @@ def export_onnx(model: Path, target: Path) -> int:
     return int(next(o.version for o in onnx.load(target).opset_import if o.domain == ""))
 
 
-def quantize_int8(path: Path) -> None:
-    """Quantize an ONNX file's weights to int8 in place, one scale for each output channel."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    logging.getLogger().setLevel(logging.ERROR)
-    prepared, quantized = path.with_suffix(".prepared.onnx"), path.with_suffix(".int8.onnx")
-    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-    quantize_dynamic(str(prepared), str(quantized), weight_type=QuantType.QInt8, per_channel=True)
-    prepared.unlink()
-    quantized.replace(path)
+def _compared_texts(data: Path, config: QuantizeConfig) -> list[str]:
+    texts, _ = artifacts.texts_and_labels(data, "validation")
+    return sorted(texts[: config.compared_rows], key=len)
 
 
 def _compare(
     model: Path, data: Path, output: Path, content: artifacts.Manifest, config: QuantizeConfig
 ) -> dict[str, float]:
-    texts, _ = artifacts.texts_and_labels(data, "validation")
-    texts = sorted(texts[: config.compared_rows], key=len)
+    texts = _compared_texts(data, config)
     events.message(f"comparing with the source on {len(texts)} rows")
     artifacts.seal(output, artifacts.MODEL, content)
     source, converted = (_predict(folder, texts) for folder in (model, output))
@@ -179,4 +204,4 @@ def _compare(
 
 def _predict(folder: Path, texts: list[str]) -> FloatArray:
     predictor = load_predictor(folder, threads=2)
-    return np.concatenate([predictor.probabilities(texts[i : i + 32]) for i in range(0, len(texts), 32)])
+    return np.concatenate([predictor.probabilities(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])

@@ -1,0 +1,138 @@
+"""Smaller encoders out of a fine-tuned one: which layers stay, and how wide they are.
+
+What comes out is a configuration and weights that ``from_pretrained`` loads again like any other.
+"""
+
+import copy
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from undercut import artifacts
+from undercut.errors import CandidateLost
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+def load_classifier(folder: Path) -> PreTrainedModel:
+    """Return the classifier in ``folder`` in float32, with plain attention and no dropout on its weights.
+
+    Raises:
+        CandidateLost: the folder holds an adapter that could not be merged into its base.
+    """
+    if artifacts.load(folder, artifacts.MODEL)["format"] == "adapter":
+        raise CandidateLost("its teacher is an adapter beside its base, not one model")
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=torch.float32,
+        attn_implementation="eager",
+        attention_probs_dropout_prob=0.0,
+    )
+    assert isinstance(model, PreTrainedModel), type(model)
+    return model
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the tokenizer's files of one model folder to another."""
+    artifacts.copy_files(source, target, [name for name in TOKENIZER_FILES if (source / name).is_file()])
+
+
+def layer_list(model: PreTrainedModel) -> tuple[str, torch.nn.ModuleList]:
+    """Return the encoder's layers and their name, such as ``bert.encoder.layer``.
+
+    Raises:
+        CandidateLost: the architecture has no plain list of layers.
+    """
+    count = model.config.num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+            return name, module
+    raise CandidateLost(f"{type(model).__name__} has no list of {count} layers to choose from")
+
+
+def even_layers(total: int, kept: int) -> list[int]:
+    """Return ``kept`` layers of ``total``, spaced evenly, the last among them (Sun et al. 2019)."""
+    return [round((i + 1) * total / kept) - 1 for i in range(kept)]
+
+
+def with_layers(model: PreTrainedModel, picked: Sequence[int]) -> PreTrainedModel:
+    """Return a copy of ``model`` that has only the layers ``picked``, in this order."""
+    prefix, _ = layer_list(model)
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers = len(picked)
+    places = {old: new for new, old in enumerate(picked)}
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        found = re.match(rf"{re.escape(prefix)}\.(\d+)\.", name)
+        if found is None:
+            weights[name] = tensor
+        elif int(found[1]) in places:
+            weights[f"{prefix}.{places[int(found[1])]}.{name[found.end() :]}"] = tensor
+    return built(config, weights)
+
+
+def feed_forwards(model: PreTrainedModel) -> list[tuple[torch.nn.Linear, torch.nn.Linear]]:
+    """Return each layer's two feed-forward products: hidden size to width, and width back.
+
+    Raises:
+        CandidateLost: the layers have no such pair (gated feed-forwards have three products).
+    """
+    width, size = model.config.intermediate_size, model.config.hidden_size
+    found = []
+    for layer in layer_list(model)[1]:
+        products = [m for m in layer.modules() if isinstance(m, torch.nn.Linear)]
+        up = [m for m in products if (m.in_features, m.out_features) == (size, width)]
+        down = [m for m in products if (m.in_features, m.out_features) == (width, size)]
+        if len(up) != 1 or len(down) != 1:
+            raise CandidateLost(f"the feed-forward part of {type(model).__name__} is not two products: cannot slice it")
+        found.append((up[0], down[0]))
+    return found
+
+
+def with_widths(model: PreTrainedModel, kept: Sequence[torch.Tensor]) -> PreTrainedModel:
+    """Return a copy of ``model`` with only some neurons of each feed-forward part.
+
+    Args:
+        model: a classifier.
+        kept: for each layer the indices of its neurons that stay, as many in each layer: the stock
+            classes have one width for all.
+    """
+    config = copy.deepcopy(model.config)
+    config.intermediate_size = len(kept[0])
+    weights = dict(model.state_dict())
+    names = {module: name for name, module in model.named_modules()}
+    for (up, down), neurons in zip(feed_forwards(model), kept, strict=True):
+        weights[f"{names[up]}.weight"] = up.weight.detach()[neurons]
+        weights[f"{names[down]}.weight"] = down.weight.detach()[:, neurons]
+        if up.bias is not None:
+            weights[f"{names[up]}.bias"] = up.bias.detach()[neurons]
+    return built(config, weights)
+
+
+def pooled(hidden_states: Sequence[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+    """Return each layer's first vector and mean vector, shape (texts, layers, 2, hidden size).
+
+    Args:
+        hidden_states: outputs of layers, each of shape (texts, longest, hidden size).
+        mask: which tokens are real, shape (texts, longest).
+    """
+    stacked = torch.stack(list(hidden_states), dim=1).float()
+    share = mask / mask.sum(dim=1, keepdim=True)
+    mean = torch.einsum("nlth,nt->nlh", stacked, share.float())
+    return torch.stack([stacked[:, :, 0], mean], dim=2)
+
+
+def built(config: object, weights: dict[str, torch.Tensor]) -> PreTrainedModel:
+    """Return a classifier of this configuration that has exactly these weights."""
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")  # type: ignore[no-untyped-call]
+    model.load_state_dict(weights)
+    assert isinstance(model, PreTrainedModel), type(model)
+    return model
