@@ -9,7 +9,8 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
 from undercut import artifacts
 from undercut.errors import ConfigurationError
-from undercut.evaluate.measure import EvaluateConfig, calibration_bins, evaluate, figures, mistakes, slices
+from undercut.evaluate.measure import EvaluateConfig, calibration_bins, evaluate, figures, slices
+from undercut.evaluate.mistakes import mistakes
 from undercut.predictors import load_predictor, softmax
 
 CONFIG = EvaluateConfig()

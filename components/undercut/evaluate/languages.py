@@ -47,7 +47,7 @@ def languages(
                 "language": name,
                 "n": int((values == name).sum()),
                 "train_rows": None if trained is None else trained[name],
-                **accuracy_interval(correct[values == name], confidence, seed).as_dict(),
+                **accuracy_interval(correct[values == name], confidence).as_dict(),
             }
             for name in names
         ],

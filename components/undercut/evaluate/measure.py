@@ -14,12 +14,12 @@ from undercut import artifacts, events
 from undercut.candidates import candidate_name
 from undercut.errors import ConfigurationError
 from undercut.evaluate.languages import languages
+from undercut.evaluate.mistakes import mistakes
 from undercut.evaluate.robustness import robustness
 from undercut.intervals import accuracy_interval, bootstrap, macro_f1_interval
 from undercut.predictors import FloatArray, Predictor, load_predictor
 
 BINS = 10
-MISTAKES = 25
 SLICE_VALUES = 12
 ROBUSTNESS_ROWS = 500
 
@@ -141,11 +141,7 @@ def out_of_scope_figures(
 ) -> dict[str, dict[str, float]]:
     """Return the share of rows out of scope that were found, and of rows in scope that were not answered."""
     parts = {"out_of_scope_recall": rejected[outside], "false_rejections": rejected[~outside]}
-    return {
-        name: accuracy_interval(part, config.confidence, config.seed).as_dict()
-        for name, part in parts.items()
-        if len(part)
-    }
+    return {name: accuracy_interval(part, config.confidence).as_dict() for name, part in parts.items() if len(part)}
 
 
 def mean_interval(values: NDArray[Any], config: EvaluateConfig) -> dict[str, float]:
@@ -234,23 +230,3 @@ def length_slices(lengths: NDArray[np.int64]) -> Mapping[str, NDArray[np.bool_]]
         f"{first + 1} to {second} characters": (lengths > first) & (lengths <= second),
         f"over {second} characters": lengths > second,
     }
-
-
-def mistakes(
-    table: pa.Table, probabilities: FloatArray, truth: NDArray[np.int64], labels: list[str]
-) -> list[dict[str, Any]]:
-    """Return the wrong answers that the model was surest of."""
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != truth)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    texts, rows = table["text"].to_pylist(), table["row"].to_pylist()
-    return [
-        {
-            "row": rows[i],
-            "text": texts[i],
-            "label": labels[truth[i]],
-            "predicted": labels[predicted[i]],
-            "probability": float(confidence[i]),
-        }
-        for i in worst.tolist()
-    ]

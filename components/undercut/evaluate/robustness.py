@@ -128,7 +128,7 @@ def robustness(
                 "perturbation": name,
                 "n": len(chosen),
                 "changed": len(changed),
-                "accuracy": accuracy_interval(right, confidence, seed).as_dict(),
+                "accuracy": accuracy_interval(right, confidence).as_dict(),
                 "difference": paired_difference(right, correct[chosen], confidence, seed).as_dict(),
             }
         )

@@ -76,5 +76,4 @@ def finetune(
             out_of_scope_label=out_of_scope_label, out_of_scope_coverage=out_of_scope_coverage, seed=seed,
             batch_tokens=batch_tokens, max_length=max_length, class_weights=class_weights, patience=patience, refit=refit,
             train_embeddings=train_embeddings, max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=usd_per_hour, checkpoint_seconds=checkpoint_seconds)  # fmt: skip
-        config = with_hyperparameters(config, hyperparameters)
-        finetune(Path(data.path), Path(model.path), config, Path(adapter.path))
+        finetune(Path(data.path), Path(model.path), with_hyperparameters(config, hyperparameters), Path(adapter.path))
