@@ -24,7 +24,8 @@ from undercut.report.component import report
 from undercut.select.component import select
 
 # Paths and URIs: a run pins them by content, so that a changed file is not served from the cache.
-URIS = ("source", "validation_source", "test_source", "base_model")
+URIS = ("source", "validation_source", "test_source", "unlabelled_source", "base_model")
+TARGET = "local"  # where the chosen model is deployed: a tested entry in the registry
 PRICES = yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
 BAR = {"metric": "accuracy", "minimum": 0.8, "maximum_drop": 0.02, "maximum_latency_ms": 0, "confidence": 0.95}
 
@@ -35,8 +36,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         The arguments, with candidates such as ``finetuned/int8`` as the mappings that the loop takes.
     """
-    names = ("bar", "candidates", "prices", "hardware", "traffic", "target")
-    check_settings(**{name: arguments[name] for name in names})
+    names = ("bar", "candidates", "prices", "hardware", "traffic")
+    check_settings(**{name: arguments[name] for name in names}, target=TARGET)
     return {**arguments, "candidates": [asdict(c) for c in parse_candidates(arguments["candidates"])]}
 
 
@@ -45,6 +46,7 @@ def lifecycle(
     source: str,
     validation_source: str = "",
     test_source: str = "",
+    unlabelled_source: str = "",
     text_column: str = "",
     label_column: str = "",
     split: str = "stratified",
@@ -54,13 +56,13 @@ def lifecycle(
     traffic: str = "online",
     prices: dict = PRICES,
     hardware: str = "cpu-core",
+    method: str = "full",
     epochs: int = 6,
-    learning_rate: float = 3e-4,
+    learning_rate: float = 0.0,
     max_seconds: float = 0.0,
     budget_usd: float = 0.0,
     seed: int = 0,
     model_name: str = "classifier",
-    target: str = "local",
 ):
     """Turn labelled text into the cheapest text classifier that still passes a quality bar.
 
@@ -72,6 +74,8 @@ def lifecycle(
         source: labelled rows: CSV, TSV, JSONL or Parquet, also .gz; a path or URI.
         validation_source: rows to validate on, if they come apart; otherwise taken from source.
         test_source: rows to test on, if they come apart; otherwise taken from source.
+        unlabelled_source: raw text of the same kind, a folder or file: smaller models learn the fine-tuned one's
+            answers to it.
         text_column: the column with the text; found by its name if empty.
         label_column: the column with the label; found by its name if empty.
         split: stratified; column:NAME where a column names the split; time:NAME for oldest to train, newest to test.
@@ -82,23 +86,23 @@ def lifecycle(
         traffic: online prices requests one at a time, batch prices them in batches of 32.
         prices: the price book: devices in US dollars an hour, hosted prices to compare with.
         hardware: the price book's device that candidates are priced on.
+        method: how the base is fine-tuned: full, lora, rslora, dora, adalora or prefix.
         epochs: passes over the training rows at most.
-        learning_rate: the peak learning rate of fine-tuning.
+        learning_rate: the peak learning rate of fine-tuning; 0 for the method's own.
         max_seconds: stop fine-tuning after this many seconds; 0 for no limit.
         budget_usd: stop fine-tuning after this many US dollars; 0 for no limit.
         seed: of the split, the new layers and the order of batches.
         model_name: the name under which the chosen model is registered.
-        target: where it is deployed: local.
     """
     # fmt: off
-    checked = check(bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=target)
+    checked = check(bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=TARGET)
     data = ingest(
-        source=source, validation_source=validation_source, test_source=test_source, text_column=text_column,
-        label_column=label_column, split=split, seed=seed,
+        source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
+        test_source=test_source, text_column=text_column, label_column=label_column, split=split, seed=seed,
     ).after(checked).outputs["data"]
     teacher = finetune(
-        data=data, base_model=base_model, epochs=epochs, learning_rate=learning_rate, max_seconds=max_seconds,
-        budget_usd=budget_usd, usd_per_hour=checked.output, seed=seed,
+        data=data, base_model=base_model, method=method, epochs=epochs, learning_rate=learning_rate,
+        max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=checked.output, seed=seed,
     ).outputs["model"]
     with dsl.ParallelFor(candidates, name="candidate", parallelism=1) as c:
         smaller = compress(teacher=teacher, data=data, structure=c.structure, seed=seed).outputs["model"]
@@ -116,7 +120,7 @@ def lifecycle(
     selection = choice.outputs["selection"]
     with dsl.If(choice.outputs["Output"] == True, name="passed"):  # noqa: E712
         shipped = deploy(
-            chosen=choice.outputs["chosen"], selection=selection, data=data, model_name=model_name, target=target
+            chosen=choice.outputs["chosen"], selection=selection, data=data, model_name=model_name, target=TARGET
         ).set_caching_options(False)
         report(
             data=data, teacher=teacher, profiles=profiles, selection=selection,

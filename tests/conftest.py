@@ -86,6 +86,11 @@ def write_base_model(folder: Path, rows: list[tuple[str, str]]) -> Path:
     return folder
 
 
+def clean_environment() -> dict[str, str]:
+    """Return the environment of a new process, without what other tests or MLflow left in this one's."""
+    return {name: v for name, v in os.environ.items() if not name.startswith(("MLFLOW_", "UNDERCUT_"))}
+
+
 @pytest.fixture(autouse=True)
 def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERCUT_HOME", str(tmp_path / "home"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from undercut import artifacts
-from undercut.finetune.classifier import FinetuneConfig, load_base
+from undercut.classifiers import load_base
 from undercut.fitting import FitConfig, FitResult, fit
 from undercut.optimization import Precision, choose_precision
 from undercut.tasks.protocol import Encoded
@@ -19,7 +19,7 @@ class Fitted:
 
     def __init__(self, data: Path, base: Path, folder: Path, held_labels: int = 0, **loop: object) -> None:
         self.task = TextClassification(base, 64)
-        self.model = load_base(base, LABELS, FinetuneConfig(base_model=str(base)))
+        self.model = load_base(base, LABELS, seed=0, train_embeddings=False)
         self.embeddings = self.model.get_input_embeddings().weight.clone()
         texts, labels = artifacts.texts_and_labels(data, "train")
         held_texts, held = artifacts.texts_and_labels(data, "validation")
@@ -68,7 +68,7 @@ def test_each_row_weighs_the_same_whatever_its_batch(tiny_base: Path, tmp_path: 
     """One step over one batch of many rows has the gradient of the mean loss."""
     task = TextClassification(tiny_base, 64)
     rows: Encoded = task.encode(["refund", "cancel now", "where is it"], np.array([1, 0, 2]))
-    model = load_base(tiny_base, LABELS, FinetuneConfig(base_model=str(tiny_base)))
+    model = load_base(tiny_base, LABELS, seed=0, train_embeddings=False)
     loop = LoopConfig(epochs=1, learning_rate=0.0, checkpoint_seconds=0.0, maximum_gradient_norm=1e9)
     result = fit(model, task, rows, None, FitConfig(loop=loop, batch_tokens=64), tmp_path)
     model.train(False)

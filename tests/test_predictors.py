@@ -49,7 +49,9 @@ def test_a_lost_candidate_gives_its_reason(lost_model: Callable[..., Path], tmp_
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     artifacts.seal(tmp_path / "model", artifacts.MODEL, {"format": "pickle", "lost": ""})
-    with pytest.raises(ConfigurationError, match=r"model\.format: got 'pickle'; allowed: torch, onnx or linear"):
+    with pytest.raises(
+        ConfigurationError, match=r"model\.format: got 'pickle'; allowed: torch, adapter, onnx, linear or static"
+    ):
         load_predictor(tmp_path / "model")
 
 

@@ -1,5 +1,6 @@
 """A text classifier on a pretrained encoder: load the base, train it once. What finetune and tune share."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
+from undercut import events
 from undercut.batching import length_batches
 from undercut.errors import ConfigurationError
 from undercut.fitting import FitConfig, FitResult, Watch, device, fit
@@ -30,6 +32,15 @@ def check_base(base: Path, uri: str) -> str:
                 "base_model", uri, f"a folder with {name}", "Save it with save_pretrained and a fast tokenizer"
             )
     return digest(base)
+
+
+def longest_text(base: Path, max_length: int) -> int:
+    """Return ``max_length``, or the tokens that the base has positions for where those are fewer."""
+    positions = json.loads((base / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+    if positions is None or max_length <= positions:
+        return max_length
+    events.message(f"texts are cut at {positions} tokens, not at {max_length}: the base model has no more positions")
+    return int(positions)
 
 
 def load_base(base: Path, labels: Sequence[str], seed: int, train_embeddings: bool) -> PreTrainedModel:

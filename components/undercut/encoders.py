@@ -22,9 +22,12 @@ def load_classifier(folder: Path) -> PreTrainedModel:
     """Return the classifier in ``folder`` in float32, with plain attention and no dropout on its weights.
 
     Raises:
-        CandidateLost: the folder holds an adapter that could not be merged into its base.
+        CandidateLost: the folder holds a lost candidate, or an adapter that could not be merged into its base.
     """
-    if artifacts.load(folder, artifacts.MODEL)["format"] == "adapter":
+    manifest = artifacts.load(folder, artifacts.MODEL)
+    if manifest["lost"]:
+        raise CandidateLost(manifest["lost"])
+    if manifest["format"] == "adapter":
         raise CandidateLost("its teacher is an adapter beside its base, not one model")
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

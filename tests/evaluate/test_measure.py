@@ -128,7 +128,8 @@ def test_an_evaluation_of_a_real_model(
     assert card["metrics"]["accuracy"]["value"] == pytest.approx((probabilities.argmax(1) == truth).mean())
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert {e["name"] for e in events if e["type"] == "metric"} == set(card["metrics"])
-    assert [e["done"] for e in events if e["type"] == "progress"] == [32, 64, 96, 116]
+    progress = [e["done"] for e in events if e["type"] == "progress" and e["message"] == "test rows"]
+    assert progress == [32, 64, 96, 116]
 
 
 def test_the_batch_size_does_not_change_the_answers(small_data: Path, linear_model: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,20 +14,20 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from tests.conftest import clean_environment, small_rows
+
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / "pipelines" / "lifecycle.py"
 UNDERCUT = [sys.executable, "-c", "from undercut.cli.main import main; main()"]
 
 
 def undercut(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "UNDERCUT_HOME": str(home), "COLUMNS": "160"}
+    environment = {**clean_environment(), "UNDERCUT_HOME": str(home), "COLUMNS": "160"}
     return subprocess.run([*UNDERCUT, *arguments], capture_output=True, text=True, env=environment, cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> list[str]:
-    from tests.conftest import small_rows
-
     source = tmp_path_factory.mktemp("source") / "messages.csv"
     with source.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -140,7 +139,7 @@ def test_killed_in_the_middle_it_resumes_to_the_same_weights(
     finished: Path, arguments: list[str], tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
-    environment = {**os.environ, "UNDERCUT_HOME": str(home)}
+    environment = {**clean_environment(), "UNDERCUT_HOME": str(home)}
     victim = subprocess.Popen([*UNDERCUT, *arguments], stdout=subprocess.DEVNULL, env=environment, cwd=ROOT)
 
     def progress() -> int:

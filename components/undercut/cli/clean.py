@@ -39,6 +39,8 @@ def removable(keep: int) -> list[Removable]:
     ]
     found += [(p, "checkpoints of an interrupted training") for p in _folders(home / "checkpoints")]
     if keep == 0:
+        found += [(p, "a hyperparameter search, which would be extended") for p in _folders(home / "studies")]
+        found += [(p, "a downloaded source, fetched again when needed") for p in _folders(home / "downloads")]
         found += [(p, "downloaded models, fetched again when served") for p in _folders(home / "models")]
     return [Removable(path=p, why=why, bytes=_bytes(p)) for p, why in found]
 

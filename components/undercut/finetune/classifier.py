@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, events, workspace
 from undercut.adapters import LEARNING_RATES, AdapterConfig
-from undercut.classifiers import check_base, load_base
+from undercut.classifiers import check_base, load_base, longest_text
 from undercut.errors import ConfigurationError
 from undercut.finetune import methods
 from undercut.fitting import FitConfig, FitResult
@@ -119,6 +119,7 @@ def finetune(data: Path, output: Path, config: FinetuneConfig, adapter: Path | N
     card = artifacts.load(data, artifacts.DATASET)
     base = local_path(config.base_model, "base_model")
     base_digest = check_base(base, config.base_model)
+    config = replace(config, max_length=longest_text(base, config.max_length))
     events.parameters(asdict(config))
     settings = {k: v for k, v in asdict(config).items() if k not in (*LIMITS, "base_model")}
     key = checkpoints.content_key(

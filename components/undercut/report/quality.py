@@ -1,6 +1,6 @@
 """The quality section: the shown candidate's confusion, calibration, labels, slices and mistakes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -25,9 +25,16 @@ def quality(run: Run, shown: Row) -> dict[str, Any]:
         "pairs": confused_pairs(evaluation["confusion"], labels),
         "calibration": calibration_plot(evaluation["calibration"]),
         "per_class": sorted(evaluation["per_class"], key=lambda entry: (entry["n"] == 0, entry["f1"], -entry["n"])),
-        "slices": [(column, list(part)) for column, part in groupby(evaluation["slices"], lambda s: s["column"])],
+        "slices": parts(evaluation),
         "mistakes": evaluation["mistakes"],
     }
+
+
+def parts(evaluation: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Return the parts of the test rows by column, and the rows as hurried people would type them."""
+    found = [(column, list(part)) for column, part in groupby(evaluation["slices"], lambda s: s["column"])]
+    typed = [entry | {"value": entry["perturbation"]} for entry in evaluation.get("robustness") or []]
+    return [*found, ("way of typing, on a sample", typed)] if typed else found
 
 
 def confused_pairs(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, events, workspace
-from undercut.classifiers import check_base
+from undercut.classifiers import check_base, longest_text
 from undercut.storage import local_path
 from undercut.tune.outcome import outcome
 from undercut.tune.settings import LIMITS, TuneConfig
@@ -56,6 +56,7 @@ def tune(data: Path, output: Path, config: TuneConfig) -> dict[str, Any]:
     card = artifacts.load(data, artifacts.DATASET)
     base = local_path(config.base_model, "base_model")
     base_digest = check_base(base, config.base_model)
+    config = replace(config, max_length=longest_text(base, config.max_length))
     events.parameters(asdict(config))
     name = study_name(card["digest"], base_digest, config)
     folder = workspace.home() / "studies" / name
