@@ -84,9 +84,8 @@ def test_time_and_money_stop_it(small_data: Path, tiny_base: Path, tmp_path: Pat
         base_model=str(tiny_base), epochs=500, patience=500, budget_usd=0.001, usd_per_hour=1.8, max_seconds=60
     )
     assert config.allowance_seconds == pytest.approx(2.0)
-    started = time.monotonic()
     manifest = finetune(small_data, tmp_path / "model", config)
-    assert time.monotonic() - started < 8
+    assert 0 < len(manifest["metrics"]["curve"]) < 500
     assert manifest["metrics"]["stopped_by"] == "max_seconds"
     assert "no second pass" in manifest["method"]
 

@@ -91,7 +91,8 @@ def _without_verdict(row: Mapping[str, Any]) -> str:
 
 
 def _footer(folder: Path, record: Mapping[str, Any], console: Console) -> None:
-    reused = f"; {record['reused_steps']} steps reused from the cache" if record["reused_steps"] else ""
+    count = record["reused_steps"]
+    reused = f"; {count} step{'s' * (count > 1)} reused from the cache" if count else ""
     console.print(Text(f"This run: {duration(record['seconds'])}, {money(record['usd'])}{reused}."))
     console.print()
     report = folder / "report.html"
