@@ -61,6 +61,13 @@ def test_the_first_screen_shows_what_was_chosen(passed: Chosen) -> None:
     assert "cheaper than the fine-tuned model" in first
 
 
+def test_how_it_stands_up_to_hurried_typing_is_shown(passed: Chosen) -> None:
+    _, page = passed
+    assert "by way of typing, on a sample" in page.text
+    for way in ("dropped letters", "upper case"):
+        assert way in page.text
+
+
 def test_nothing_is_loaded_and_nothing_runs_but_our_own_script(passed: Chosen, missed: Chosen) -> None:
     for _, page in (passed, missed):
         tags = [tag for tag, _ in page.elements]
