@@ -18,7 +18,7 @@ setup: $(VENV)/.installed  ## make the virtual environment and install everythin
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or run make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	@echo "Installing about 190 pinned packages into $(VENV) (some minutes)"
+	@echo "Installing about 200 pinned packages into $(VENV) (some minutes)"
 	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
