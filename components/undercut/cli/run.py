@@ -39,7 +39,7 @@ class Outcome:
 
     def output(self, step: str) -> Path | None:
         """Return the last output of a step, or None."""
-        return self.outputs[step][-1] if self.outputs[step] else None
+        return next(reversed(self.outputs.get(step, [])), None)
 
     def selection(self) -> dict[str, Any] | None:
         """Return the choice, if the run came to one."""

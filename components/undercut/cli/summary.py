@@ -37,7 +37,7 @@ def show(folder: Path, console: Console) -> None:
     elif record["status"] == "finished":
         console.print()
         for step, paths in record["outputs"].items():
-            console.print(Text(f"{step}: {paths[-1]}"))
+            console.print(Text(f"  {step:<9} {paths[-1]}"), soft_wrap=True)
     _footer(folder, record, console)
 
 
