@@ -134,13 +134,10 @@ print(sum("mlflow.parentRunId" not in r.data.tags for r in runs))
     assert found.stdout.split() == ["2"], "one parent run for each of the two runs"
 
 
-@pytest.mark.slow
-def test_killed_in_the_middle_it_resumes_to_the_same_weights(
-    finished: Path, arguments: list[str], tmp_path: Path
-) -> None:
-    home = tmp_path / "home"
+def start(home: Path, arguments: list[str]) -> "subprocess.Popen[str]":
+    """Start a run and return when its fine-tuning is under way."""
     environment = {**clean_environment(), "UNDERCUT_HOME": str(home)}
-    victim = subprocess.Popen([*UNDERCUT, *arguments], stdout=subprocess.DEVNULL, env=environment, cwd=ROOT)
+    run = subprocess.Popen([*UNDERCUT, *arguments], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
 
     def progress() -> int:
         found = list(home.glob("runs/*/events.jsonl"))
@@ -148,8 +145,29 @@ def test_killed_in_the_middle_it_resumes_to_the_same_weights(
         return sum('"finetune"' in line and '"progress"' in line for line in lines)
 
     while progress() < 25:
-        assert victim.poll() is None, "ended before it could be killed"
+        assert run.poll() is None, "ended before it could be killed"
         time.sleep(0.01)
+    return run
+
+
+@pytest.mark.slow
+def test_interrupted_it_says_so_and_nothing_goes_on(arguments: list[str], tmp_path: Path) -> None:
+    run = start(tmp_path / "home", arguments)
+    steps = psutil.Process(run.pid).children(recursive=True)
+    run.send_signal(signal.SIGINT)
+    shown, _ = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "Interrupted. The same command goes on from here." in shown
+    assert json.loads((newest_run(tmp_path / "home") / "run.json").read_text())["status"] == "interrupted"
+    assert psutil.wait_procs(steps, timeout=10)[1] == []
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_resumes_to_the_same_weights(
+    finished: Path, arguments: list[str], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    victim = start(home, arguments)
     ours = psutil.Process(victim.pid).children(recursive=True)
     assert ours
     victim.send_signal(signal.SIGKILL)
