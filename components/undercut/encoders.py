@@ -14,8 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts
 from undercut.errors import CandidateLost
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+from undercut.predictors import TOKENIZER_FILES
 
 
 def load_classifier(folder: Path) -> PreTrainedModel:

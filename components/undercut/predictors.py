@@ -15,6 +15,8 @@ from undercut import artifacts
 from undercut.errors import CandidateLost, ConfigurationError
 from undercut.out_of_scope import ThresholdPredictor
 
+# What a model folder holds of its tokenizer; only the first is always there.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from undercut import artifacts, checkpoints, events, workspace
+from undercut import artifacts, checkpoints, costs, events, workspace
 from undercut.adapters import LEARNING_RATES, AdapterConfig
 from undercut.classifiers import check_base, load_base, longest_text
 from undercut.errors import ConfigurationError
@@ -95,10 +95,7 @@ class FinetuneConfig:
     @property
     def allowance_seconds(self) -> float:
         """Return the seconds that time and money allow together; 0 if neither is limited."""
-        limits = [self.max_seconds] if self.max_seconds else []
-        if self.budget_usd:
-            limits.append(self.budget_usd / self.usd_per_hour * 3600)
-        return min(limits, default=0.0)
+        return costs.allowance_seconds(self.max_seconds, self.budget_usd, self.usd_per_hour)
 
 
 def finetune(data: Path, output: Path, config: FinetuneConfig, adapter: Path | None = None) -> artifacts.Manifest:

@@ -17,10 +17,8 @@ from undercut.adapters import AdapterConfig
 from undercut.batching import length_batches
 from undercut.fitting import FitConfig, FitResult, fit
 from undercut.out_of_scope import choose_threshold, label_index
-from undercut.predictors import softmax
+from undercut.predictors import TOKENIZER_FILES, softmax
 from undercut.tasks.protocol import Encoded, Task
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
 def prepared(

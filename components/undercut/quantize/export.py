@@ -16,9 +16,8 @@ import numpy as np
 from undercut import artifacts, events
 from undercut.candidates import PRECISIONS
 from undercut.errors import CandidateLost, ConfigurationError
-from undercut.predictors import BatchTokenizer, FloatArray, load_predictor
+from undercut.predictors import TOKENIZER_FILES, BatchTokenizer, FloatArray, load_predictor
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config.json")
 BATCH = 32
 
 
@@ -82,7 +81,7 @@ def _convert(
         from undercut.adapters import base_folder
 
         source = base_folder(manifest)
-    for name in TOKENIZER_FILES:
+    for name in (*TOKENIZER_FILES, "config.json"):
         if (source / name).is_file():
             shutil.copyfile(source / name, output / name)
     if manifest["format"] not in ("torch", "adapter"):

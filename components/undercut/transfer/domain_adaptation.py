@@ -21,6 +21,7 @@ from undercut.errors import ConfigurationError
 from undercut.fitting import device
 from undercut.language_models import HELD_OUT_ROWS, INTERVALS, fit_language_model
 from undercut.optimization import choose_precision
+from undercut.predictors import TOKENIZER_FILES
 from undercut.storage import local_path
 from undercut.tasks.masked_lm import HEADS, MaskedLM
 from undercut.transfer.comparison import compare
@@ -28,7 +29,6 @@ from undercut.transfer.layers import freeze, thaw
 from undercut.transfer.settings import TransferConfig
 
 LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 

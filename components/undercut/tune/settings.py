@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from undercut import costs
 from undercut.errors import ConfigurationError
 
 METRICS = ("accuracy", "loss")
@@ -85,7 +86,4 @@ class TuneConfig:
     @property
     def allowance_seconds(self) -> float:
         """Return the seconds that time and money allow together; 0 if neither is limited."""
-        limits = [self.max_seconds] if self.max_seconds else []
-        if self.budget_usd:
-            limits.append(self.budget_usd / self.usd_per_hour * 3600)
-        return min(limits, default=0.0)
+        return costs.allowance_seconds(self.max_seconds, self.budget_usd, self.usd_per_hour)
