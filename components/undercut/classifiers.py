@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from undercut import events
+from undercut import artifacts, events
 from undercut.batching import length_batches
 from undercut.errors import ConfigurationError
 from undercut.fitting import FitConfig, FitResult, Watch, device, fit
 from undercut.optimization import choose_precision
-from undercut.storage import digest
+from undercut.storage import digest, local_path
 from undercut.tasks.protocol import Encoded, Task
 
 BASE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
@@ -32,6 +32,33 @@ def check_base(base: Path, uri: str) -> str:
                 "base_model", uri, f"a folder with {name}", "Save it with save_pretrained and a fast tokenizer"
             )
     return digest(base)
+
+
+def find_base(uri: str, made: Path | None) -> tuple[Path, dict[str, str]]:
+    """Return the folder of the base to fine-tune, and what a manifest says of it.
+
+    Args:
+        uri: where the base is, if no stage made one.
+        made: the model folder that transfer or pretrain wrote; it stands before ``uri``.
+
+    Returns:
+        The folder; ``uri`` and ``digest``, and ``structure`` where a stage changed or made the weights: then
+        the URI, which names what it was made from, does not lead to them.
+
+    Raises:
+        ConfigurationError: a file is missing, or the stage made no model.
+    """
+    if made is None:
+        base = local_path(uri, "base_model")
+        return base, {"uri": uri.partition("#")[0], "digest": check_base(base, uri)}
+    manifest = artifacts.load(made, artifacts.MODEL)
+    if manifest["lost"]:
+        raise ConfigurationError("base", str(made), "a model", manifest["lost"])
+    check_base(made, str(made))
+    origin = manifest["base_model"] or {"uri": ""}
+    if manifest["structure"] == "base":
+        return made, origin
+    return made, {"uri": origin["uri"], "digest": manifest["digest"], "structure": manifest["structure"]}
 
 
 def longest_text(base: Path, max_length: int) -> int:

@@ -21,6 +21,7 @@ def ingest(
     languages: str = "",
     mask_pii: bool = False,
     seed: int = 0,
+    settings: dict = {},  # noqa: B006
 ):
     """Turn text into a checked dataset: rows cleaned, leaks between splits removed, every rejected row counted.
 
@@ -40,17 +41,14 @@ def ingest(
         languages: keep only texts in these, such as en,de; any keeps all; both add the column language. Empty for off.
         mask_pii: write <EMAIL>, <URL>, <IBAN>, <CARD>, <IP>, <PHONE> in place of personal data of these forms.
         seed: chooses the rows of the splits that are cut.
+        settings: each stands in for the argument of its name.
     """
     from pathlib import Path
 
-    from undercut.ingest.dataset import IngestConfig, ingest
     from undercut.steps import step
 
     with step("ingest", output=data.path):
-        config = IngestConfig(
-            source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
-            test_source=test_source, text_column=text_column, label_column=label_column, split=split,
-            max_characters=max_characters, near_duplicates=near_duplicates, quality_filter=quality_filter,
-            languages=languages, mask_pii=mask_pii, seed=seed,
-        )  # fmt: skip
-        ingest(config, Path(data.path))
+        from undercut.hyperparameters import from_arguments
+        from undercut.ingest.dataset import IngestConfig, ingest
+
+        ingest(from_arguments(IngestConfig, locals(), settings=settings), Path(data.path))
