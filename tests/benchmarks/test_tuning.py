@@ -7,14 +7,17 @@ counts like any other. A figure is had when its trial has finished: what was sto
 
     UNDERCUT_SHARED_DATA=… OMP_NUM_THREADS=1 nice -n 19 \
         .venv/bin/pytest tests/benchmarks/test_tuning.py -m benchmark -s
+
+UNDERCUT_BENCHMARK_FOLDER keeps each study as it ends, so that seeds (UNDERCUT_BENCHMARK_SEEDS) can be run apart.
 """
 
 import csv
+import json
 import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +133,20 @@ def run(name: str, material: Material, config: TuneConfig) -> Search:
     return Search(name=name, seed=config.seed, spent=spent, values=values, seconds=time.perf_counter() - begun)
 
 
+def search(name: str, seed: int, data: Path, base: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> Search:
+    """Run a study and say how it went, unless it is kept of an earlier time."""
+    kept = Path(os.environ.get("UNDERCUT_BENCHMARK_FOLDER", folder)) / f"tuning-{name}-{seed}.json"
+    if kept.is_file():
+        return Search(**json.loads(kept.read_text(encoding="utf-8")))
+    config = TuneConfig(base_model=str(base), trials=10**6, max_length=64, checkpoint_seconds=0, seed=seed)
+    ended = run(name, prepare(data, base, config, folder / "checkpoints"), config)
+    artifacts.write_json(kept, asdict(ended))
+    with capsys.disabled():
+        trials = f"{len(ended.values)} trials, {ended.stopped} stopped, {ended.seconds:.0f} s"
+        print(f"{name}, seed {seed}: {ended.epochs_to(TARGET):.0f} epochs, best {ended.best():.3f}, {trials}")
+    return ended
+
+
 def middle(values: Sequence[float], digits: int) -> str:
     """Return the median and the range."""
     low, high = (f"{v:.{digits}f}" if np.isfinite(v) else f"over {EPOCHS}" for v in (min(values), max(values)))
@@ -142,20 +159,7 @@ def test_searches_on_banking77(banking77: Path, base: Path, tmp_path: Path, caps
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    found: list[Search] = []
-    for seed in SEEDS:
-        config = TuneConfig(base_model=str(base), trials=10**6, max_length=64, checkpoint_seconds=0, seed=seed)
-        material = prepare(banking77, base, config, tmp_path / "checkpoints")
-        for name in SEARCHES:
-            found.append(run(name, material, config))
-            with capsys.disabled():
-                s = found[-1]
-                trials = f"{len(s.values)} trials, {s.stopped} stopped, {s.seconds:.0f} s"
-                if os.environ.get("UNDERCUT_BENCHMARK_VERBOSE"):
-                    print(list(zip(s.spent, s.values)))
-                print(
-                    f"seed {seed}, {name}: {s.epochs_to(TARGET):.0f} epochs to {TARGET}, best {s.best():.4f}, {trials}"
-                )
+    found = [search(name, seed, banking77, base, tmp_path, capsys) for seed in SEEDS for name in SEARCHES]
     card = artifacts.load(banking77, artifacts.DATASET)
     rows = card["rows"]
     with capsys.disabled():
