@@ -1,4 +1,4 @@
-"""A text classifier on a pretrained encoder: load the base, train it once. What finetune and tune share."""
+"""A text classifier on a pretrained encoder: load the base, train it once by a method. What finetune and tune share."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from undercut import artifacts, events
+from undercut import adapters, artifacts, events
+from undercut.adalora import OrthogonalTask, RankAllocation
+from undercut.adapters import AdapterConfig
 from undercut.batching import length_batches
 from undercut.errors import ConfigurationError
 from undercut.fitting import FitConfig, FitResult, Watch, device, fit
@@ -97,6 +99,31 @@ def load_base(base: Path, labels: Sequence[str], seed: int, train_embeddings: bo
     return model
 
 
+def prepared(
+    model: PreTrainedModel, config: AdapterConfig, rows: Encoded, settings: FitConfig, max_length: int
+) -> torch.nn.Module:
+    """Return a loaded base as the method trains it on ``rows``: as it is, or frozen with a fresh adapter."""
+    steps = len(length_batches(rows.lengths, settings.batch_tokens, seed=0)) * settings.loop.epochs
+    return adapters.attach(model, config, steps, max_length)
+
+
+def fit_method(
+    model: torch.nn.Module,
+    task: Task,
+    rows: Encoded,
+    held: Encoded | None,
+    settings: FitConfig,
+    folder: Path,
+    method: str,
+    watch: Watch | None = None,
+) -> FitResult:
+    """Call :func:`undercut.fitting.fit`, with what AdaLoRA adds to the loss and to each step."""
+    if method == "adalora":
+        allocation = RankAllocation(model)
+        return fit(model, OrthogonalTask(task), rows, held, settings, folder, watch, after_step=allocation)
+    return fit(model, task, rows, held, settings, folder, watch)
+
+
 def train_classifier(
     base: Path,
     labels: Sequence[str],
@@ -107,7 +134,9 @@ def train_classifier(
     folder: Path,
     train_embeddings: bool = False,
     watch: Watch | None = None,
-) -> tuple[PreTrainedModel, FitResult]:
+    adapter: AdapterConfig | None = None,
+    max_length: int = 0,
+) -> tuple[torch.nn.Module, FitResult]:
     """Train the base once; with held-out rows, the model has the best epoch's weights.
 
     Args:
@@ -120,9 +149,13 @@ def train_classifier(
         folder: checkpoints of this training; a good one there is resumed from.
         train_embeddings: train the token embeddings too.
         watch: called with the curve after each epoch; False stops the training.
+        adapter: the method and its settings; None trains every weight.
+        max_length: tokens of the longest text, which a prefix comes in front of.
     """
-    model = load_base(base, labels, config.loop.seed, train_embeddings)
-    return model, fit(model, task, train, held, config, folder, watch)
+    adapter = adapter or AdapterConfig()
+    untrained = load_base(base, labels, config.loop.seed, train_embeddings)
+    model = prepared(untrained, adapter, train, config, max_length)
+    return model, fit_method(model, task, train, held, config, folder, adapter.method, watch)
 
 
 def correct_rows(model: torch.nn.Module, task: Task, rows: Encoded) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, events, workspace
-from undercut.classifiers import find_base, load_base, longest_text
+from undercut.classifiers import find_base, fit_method, load_base, longest_text, prepared
 from undercut.errors import ConfigurationError
 from undercut.finetune import methods
 from undercut.finetune.settings import LIMITS, FinetuneConfig
@@ -107,10 +107,8 @@ def _two_passes(
     settings = FitConfig(loop=loop, batch_tokens=config.batch_tokens, patience=config.patience)
     events.message(f"choosing the epoch: {len(train.labels):,} rows to train, {len(held.labels):,} to validate")
     untrained = load_base(base, labels, config.seed, config.train_embeddings)
-    model = methods.prepared(untrained, config.adapter, train, settings, config.max_length)
-    result = _remembered(folder) or methods.fit_method(
-        model, task, train, held, settings, folder / "choose", config.method
-    )
+    model = prepared(untrained, config.adapter, train, settings, config.max_length)
+    result = _remembered(folder) or fit_method(model, task, train, held, settings, folder / "choose", config.method)
     _refuse_divergence(result, config)
     method = f"{methods.describe(config.adapter)}, epoch {result.best_epoch} of {config.epochs} chosen on validation"
     if (folder / "chosen.json").is_file():
@@ -129,8 +127,8 @@ def _two_passes(
     )
     again = replace(settings, loop=replace(loop, stop_after_epochs=result.best_epoch))
     untrained = load_base(base, labels, config.seed, config.train_embeddings)
-    model = methods.prepared(untrained, config.adapter, both, settings, config.max_length)
-    second = methods.fit_method(model, task, both, None, again, folder / "refit", config.method)
+    model = prepared(untrained, config.adapter, both, settings, config.max_length)
+    second = fit_method(model, task, both, None, again, folder / "refit", config.method)
     if reason := _second_pass_failed(result, second):
         events.message(f"the second pass is discarded: {reason}")
         methods.restore_trained(model, folder / "chosen.safetensors")

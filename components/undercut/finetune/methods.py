@@ -1,4 +1,4 @@
-"""Full fine-tuning or an adapter: what the choice changes before, during and after a training."""
+"""Full fine-tuning or an adapter: what the choice changes after a training."""
 
 import shutil
 from collections.abc import Mapping
@@ -12,36 +12,11 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from undercut import adapters, artifacts, events
-from undercut.adalora import OrthogonalTask, RankAllocation
 from undercut.adapters import AdapterConfig
 from undercut.batching import length_batches
-from undercut.fitting import FitConfig, FitResult, fit
 from undercut.out_of_scope import choose_threshold, label_index
 from undercut.predictors import TOKENIZER_FILES, softmax
 from undercut.tasks.protocol import Encoded, Task
-
-
-def prepared(
-    model: PreTrainedModel, config: AdapterConfig, rows: Encoded, settings: FitConfig, max_length: int
-) -> torch.nn.Module:
-    """Return a loaded base as the method trains it on ``rows``: as it is, or frozen with a fresh adapter."""
-    steps = len(length_batches(rows.lengths, settings.batch_tokens, seed=0)) * settings.loop.epochs
-    return adapters.attach(model, config, steps, max_length)
-
-
-def fit_method(
-    model: torch.nn.Module,
-    task: Task,
-    rows: Encoded,
-    held: Encoded | None,
-    settings: FitConfig,
-    folder: Path,
-    method: str,
-) -> FitResult:
-    """Call :func:`undercut.fitting.fit`, with what AdaLoRA adds to the loss and to each step."""
-    if method == "adalora":
-        return fit(model, OrthogonalTask(task), rows, held, settings, folder, after_step=RankAllocation(model))
-    return fit(model, task, rows, held, settings, folder)
 
 
 def describe(config: AdapterConfig) -> str:
