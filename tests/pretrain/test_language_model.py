@@ -129,7 +129,7 @@ def test_stops_are_planned_before_training() -> None:
         ("batch_tokens", 64),
         ("vocabulary_size", 10),
         ("max_seconds", -1.0),
-        ("epochs", 0),
+        ("epochs", -1),
     ],
 )
 def test_a_wrong_setting_is_refused(setting: str, value: object) -> None:

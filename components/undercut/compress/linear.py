@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
 from undercut import artifacts, events
+from undercut.compress.structures import Inputs
 from undercut.linear import LinearModel, Vocabulary
 from undercut.predictors import FloatArray, softmax
 from undercut.teaching import UNLABELLED, ask, labelled_texts, teaching_texts
@@ -34,16 +35,17 @@ class LinearConfig:
     maximum_iterations: int = 120
 
 
-def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) -> None:
+def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     """Fit a linear model and write a sealed model folder.
 
     Args:
-        teacher: the fine-tuned model; asked only where ``argument`` is ``teacher``.
-        data: dataset folder; train and validation rows are fitted together, with the teacher also unlabelled texts.
+        inputs: the fine-tuned model, asked only where ``argument`` is ``teacher``, and the dataset; train and
+            validation rows are fitted together, with the teacher also unlabelled texts.
         output: where the model goes.
         argument: empty (labels) or ``teacher`` (labels and soft labels).
         seed: which rows are held out to choose the temperature, and the choice of unlabelled texts.
     """
+    teacher, data = inputs.teacher, inputs.data
     config = LinearConfig()
     card = artifacts.load(data, artifacts.DATASET)
     texts, labels = teaching_texts(data, seed) if argument else labelled_texts(data)

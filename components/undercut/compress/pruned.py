@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from undercut import artifacts, events
+from undercut.compress.structures import Inputs
 from undercut.errors import CandidateLost
 from undercut.predictors import BatchTokenizer
 
@@ -28,12 +29,11 @@ EPOCHS = 4
 MULTIPLE = 16
 
 
-def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) -> None:
+def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     """Prune the teacher, train what is left, and write a sealed model folder.
 
     Args:
-        teacher: the fine-tuned model.
-        data: dataset folder; importance is measured on training rows.
+        inputs: the fine-tuned model and the dataset; importance is measured on training rows.
         output: where the model goes: safetensors, tokenizer, config, ``model.json``.
         argument: ``P`` or ``LxP``; empty for 50.
         seed: of the rows that importance is measured on, the order of batches and dropout.
@@ -47,6 +47,7 @@ def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) 
     from undercut.importance import importance
     from undercut.learning import LearningConfig, learn, write_student
 
+    teacher, data = inputs.teacher, inputs.data
     manifest = artifacts.verify(teacher, artifacts.MODEL)
     model = load_classifier(teacher)
     total = len(layer_list(model)[1])

@@ -42,7 +42,7 @@ def pretrain(
         sequence_length: tokens of a packed row; also the longest text the model will take.
         masking: whole-word or token.
         mask_probability: share of tokens that are hidden and guessed.
-        epochs: passes over the text.
+        epochs: passes over the text; 0 leaves pretraining out, and the model is marked lost.
         max_steps: steps at most; 0 for no limit.
         max_tokens: tokens trained on at most; 0 for no limit.
         learning_rate: the schedule's peak.
