@@ -1,14 +1,13 @@
 """Messages of several topics or none, written for these tests, and what is made of them once for all tests."""
 
 import csv
-import importlib.util
-import os
 import random
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from undercut.ingest.dataset import IngestConfig, ingest
+
+from tests.conftest import write_base_model
 
 TOPICS = {
     "delivery": ["the parcel has not come", "the courier left it outside", "when will it be delivered"],
@@ -52,17 +51,7 @@ def topic_data(tmp_path_factory: pytest.TempPathFactory, topics: list[tuple[str,
 @pytest.fixture(scope="session")
 def topic_base(tmp_path_factory: pytest.TempPathFactory, topics: list[tuple[str, list[str]]]) -> Path:
     """A BERT with two layers of width 64 whose vocabulary is that of the messages."""
-    root = _module(Path(__file__).parents[1] / "conftest.py")
-    return root.write_base_model(tmp_path_factory.mktemp("topic-base") / "base", topics)
-
-
-def _module(path: Path) -> ModuleType:
-    found = importlib.util.spec_from_file_location("root_conftest", path)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return write_base_model(tmp_path_factory.mktemp("topic-base") / "base", topics)
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +65,5 @@ def topic_teacher(tmp_path_factory: pytest.TempPathFactory, topic_data: Path, to
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNDERCUT_HOME", str(folder / "home"))
-        assert os.environ["UNDERCUT_HOME"] == str(folder / "home")
         finetune(topic_data, folder / "model", config)
     return folder / "model"

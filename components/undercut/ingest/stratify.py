@@ -1,8 +1,8 @@
 """Stratified splits of rows with several labels: every label in its share in every split.
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, "On the stratification of multi-label
-data"): the label with the fewest rows left to place goes first, and each of its rows to the split that
-still wants most rows of that label. Rows without a label are placed as if that were a label of its own. Of
+data"): the label with the fewest rows goes first, and each of its rows to the split that still wants most
+rows of that label. Rows without a label are placed as if that were a label of its own. Of
 a label set with many rows, whole shares are dealt out first, so that only what is left over (a few rows a
 set) is placed one by one.
 """
@@ -25,19 +25,21 @@ def stratify(
         table: which labels each set has.
         shares: split to the share of all rows that it takes.
         first: the split that takes the rest.
-        minimum: a label of so many rows or more gives every split one.
+        minimum: a label of so many rows or more is wanted in every split.
     """
     splits = [first, *shares]
     table = _with_unlabelled(table)
     rows = np.bincount(sets, minlength=len(table.sizes))
-    wanted = _wanted(table.label_rows(rows), shares, minimum)
+    label_rows = table.label_rows(rows)
+    wanted = _wanted(label_rows, shares, minimum)
     dealt = np.floor(np.outer([1 - sum(shares.values()), *shares.values()], rows)).astype(np.int64)
+    dealt *= dealt.min(axis=0) > 0  # of a small set all are placed one by one, or its labels would miss a split
     wanted -= np.array([table.label_rows(share) for share in dealt])
     order = np.argsort(sets, kind="stable")
     rank = np.empty(len(sets), np.int64)
     rank[order] = np.arange(len(sets)) - (np.cumsum(rows) - rows)[sets[order]]
     places = (rank[None] >= np.cumsum(dealt, axis=0)[:, sets]).sum(axis=0)
-    _place(np.flatnonzero(places == len(splits)), sets, table, wanted, places)
+    _place(np.flatnonzero(places == len(splits)), sets, table, label_rows, wanted, places)
     return np.array(splits)[places]
 
 
@@ -59,26 +61,21 @@ def _place(
     left: NDArray[np.int64],
     sets: NDArray[np.int64],
     table: LabelSets,
+    rows: NDArray[np.int64],
     wanted: NDArray[np.int64],
     places: NDArray[np.int64],
 ) -> None:
-    """Place the rows that are left over, the rarest label's first; changes ``wanted`` and ``places``."""
+    """Place the rows ``left``, those of the label with fewest ``rows`` first; changes ``wanted`` and ``places``."""
     edges = np.r_[0, np.cumsum(table.sizes)]
     labels_of = {s: table.labels[edges[s] : edges[s + 1]] for s in np.unique(sets[left]).tolist()}
     by_label: dict[int, list[int]] = {}
-    waiting = np.zeros(table.count, np.int64)
     for row in left.tolist():
         for label in labels_of[sets[row]].tolist():
             by_label.setdefault(label, []).append(row)
-            waiting[label] += 1
-    while waiting.any():
-        rarest = int(np.argmin(np.where(waiting > 0, waiting, len(sets) + 1)))
+    for rarest in sorted(by_label, key=lambda label: rows[label]):
         for row in by_label[rarest]:
             if places[row] < len(wanted):
                 continue
-            labels = labels_of[sets[row]]
             most = wanted[:, rarest] == wanted[:, rarest].max()
-            split = int(np.argmax(np.where(most, wanted.sum(axis=1), -np.inf)))
-            places[row] = split
-            wanted[split, labels] -= 1
-            waiting[labels] -= 1
+            places[row] = np.argmax(np.where(most, wanted.sum(axis=1), -np.inf))
+            wanted[places[row], labels_of[sets[row]]] -= 1
