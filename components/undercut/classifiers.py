@@ -15,9 +15,12 @@ from undercut.adapters import AdapterConfig
 from undercut.batching import length_batches
 from undercut.errors import ConfigurationError
 from undercut.fitting import FitConfig, FitResult, Watch, device, fit
+from undercut.label_sets import is_multi_label, same
 from undercut.optimization import choose_precision
 from undercut.storage import digest, local_path
+from undercut.tasks.multi_label_classification import MultiLabelClassification, balanced_positive_weights
 from undercut.tasks.protocol import Encoded, Task
+from undercut.tasks.text_classification import TextClassification, balanced_weights
 
 BASE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
@@ -124,6 +127,32 @@ def fit_method(
     return fit(model, task, rows, held, settings, folder, watch)
 
 
+def classification_task(
+    tokenizer: Path,
+    max_length: int,
+    labels: NDArray[np.int64],
+    count: int,
+    class_weights: str = "none",
+    label_smoothing: float = 0.0,
+) -> Task:
+    """Return the task that fits the labels: one label a row, or several.
+
+    Args:
+        tokenizer: folder that holds ``tokenizer.json``.
+        max_length: tokens at which a text is cut.
+        labels: of the training rows, shape (rows,), or zeros and ones of shape (rows, labels).
+        count: how many labels there are.
+        class_weights: ``none`` or ``balanced``.
+        label_smoothing: share of each target that is spread over the other answers.
+    """
+    balanced = class_weights == "balanced"
+    if is_multi_label(labels):
+        weights = balanced_positive_weights(labels) if balanced else None
+        return MultiLabelClassification(tokenizer, max_length, weights, label_smoothing)
+    weights = balanced_weights(labels, count) if balanced else None
+    return TextClassification(tokenizer, max_length, weights, label_smoothing)
+
+
 def train_classifier(
     base: Path,
     labels: Sequence[str],
@@ -159,7 +188,7 @@ def train_classifier(
 
 
 def correct_rows(model: torch.nn.Module, task: Task, rows: Encoded) -> NDArray[np.bool_]:
-    """Tell of each row whether the model's answer is its label, shape (rows,)."""
+    """Tell of each row whether the model's answer is its label, shape (rows,); of several, whether all are right."""
     precision = choose_precision(device())
     model.to(precision.device).eval()
     correct = np.zeros(len(rows.labels), dtype=np.bool_)
@@ -167,6 +196,7 @@ def correct_rows(model: torch.nn.Module, task: Task, rows: Encoded) -> NDArray[n
         batch = {k: v.to(precision.device) for k, v in task.collate(rows, indices).items()}
         with torch.inference_mode(), precision.autocast():
             logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
-        correct[indices] = (logits.argmax(-1) == batch["labels"]).cpu().numpy()
+        answers = logits > 0 if is_multi_label(rows.labels) else logits.argmax(-1)
+        correct[indices] = same(answers.long().cpu().numpy(), rows.labels[indices])
     model.to("cpu")
     return correct

@@ -18,13 +18,12 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, events, workspace
-from undercut.classifiers import find_base, fit_method, load_base, longest_text, prepared
+from undercut.classifiers import classification_task, find_base, fit_method, load_base, longest_text, prepared
 from undercut.errors import ConfigurationError
 from undercut.finetune import methods
 from undercut.finetune.settings import LIMITS, FinetuneConfig
 from undercut.fitting import FitConfig, FitResult
 from undercut.tasks.protocol import Encoded
-from undercut.tasks.text_classification import TextClassification, balanced_weights
 from undercut.training import LoopConfig
 
 
@@ -64,7 +63,7 @@ def finetune(
     )
     folder = workspace.home() / "checkpoints" / key
     with checkpoints.locked(folder):
-        model, result, method, out_of_scope = _two_passes(data, card["labels"], base, config, folder)
+        model, result, method, decision = _two_passes(data, card["labels"], base, config, folder)
     content = {
         "task": card["task"],
         "labels": card["labels"],
@@ -75,7 +74,7 @@ def finetune(
         "method": method,
         "parameters": settings,
         "max_length": config.max_length,
-        "out_of_scope": out_of_scope,
+        **decision,
         "metrics": {"best_epoch": result.best_epoch, "stopped_by": result.stopped_by, "curve": list(result.curve)},
         "lost": "",
     }
@@ -88,12 +87,12 @@ def finetune(
 
 def _two_passes(
     data: Path, labels: list[str], base: Path, config: FinetuneConfig, folder: Path
-) -> tuple[torch.nn.Module, FitResult, str, dict[str, Any] | None]:
+) -> tuple[torch.nn.Module, FitResult, str, dict[str, Any]]:
     texts, label_ids = artifacts.texts_and_labels(data, "train")
     held_texts, held_ids = artifacts.texts_and_labels(data, "validation")
     methods.check_out_of_scope(labels, config.out_of_scope_label, held_ids, config.out_of_scope_coverage)
-    weights = balanced_weights(label_ids, len(labels)) if config.class_weights == "balanced" else None
-    task = TextClassification(base, config.max_length, weights, config.label_smoothing)
+    smoothing = config.label_smoothing
+    task = classification_task(base, config.max_length, label_ids, len(labels), config.class_weights, smoothing)
     train, held = task.encode(texts, label_ids), task.encode(held_texts, held_ids)
     allowance = config.allowance_seconds
     loop = LoopConfig(
@@ -113,9 +112,9 @@ def _two_passes(
     method = f"{methods.describe(config.adapter)}, epoch {result.best_epoch} of {config.epochs} chosen on validation"
     if (folder / "chosen.json").is_file():
         methods.restore_trained(model, folder / "chosen.safetensors")
-    threshold = methods.out_of_scope(model, task, held, labels, config.out_of_scope_label, config.out_of_scope_coverage)
+    decision = methods.decision(model, task, held, labels, config.out_of_scope_label, config.out_of_scope_coverage)
     if not config.refit or result.stopped_by == "max_seconds":
-        return model, result, f"{method}, stopped by {result.stopped_by or 'its end'}, no second pass", threshold
+        return model, result, f"{method}, stopped by {result.stopped_by or 'its end'}, no second pass", decision
     if not (folder / "chosen.json").is_file():
         methods.save_trained(model, folder / "chosen.safetensors")
         artifacts.write_json(folder / "chosen.json", asdict(result))
@@ -132,8 +131,8 @@ def _two_passes(
     if reason := _second_pass_failed(result, second):
         events.message(f"the second pass is discarded: {reason}")
         methods.restore_trained(model, folder / "chosen.safetensors")
-        return model, result, f"{method}; a second pass on all rows was discarded: {reason}", threshold
-    return model, result, f"{method}, trained again on train and validation", threshold
+        return model, result, f"{method}; a second pass on all rows was discarded: {reason}", decision
+    return model, result, f"{method}, trained again on train and validation", decision
 
 
 def _refuse_divergence(result: FitResult, config: FinetuneConfig) -> None:

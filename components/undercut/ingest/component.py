@@ -14,6 +14,7 @@ def ingest(
     test_source: str = "",
     text_column: str = "",
     label_column: str = "",
+    label_separator: str = "",
     split: str = "stratified",
     max_characters: int = 20000,
     near_duplicates: float = 0.0,
@@ -34,6 +35,8 @@ def ingest(
         test_source: a file with the test rows; empty to cut them off the source.
         text_column: the text column; empty to find it by its name.
         label_column: the label column; empty to find it by its name.
+        label_separator: what stands between the labels of a row, such as ; or |, where it may have several or none; lists
+            of labels (JSON, Parquet) are recognised without it. Empty for one label a row.
         split: stratified (70/10/20 by label), column:NAME (a column that says train, validation or test), or time:NAME.
         max_characters: a longer text is rejected, a longer paragraph of raw text cut.
         near_duplicates: similarity (Jaccard, of five-byte shingles) from which texts count as one; 0 for off.

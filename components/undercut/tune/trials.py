@@ -16,10 +16,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from undercut import artifacts, checkpoints, events
 from undercut.adapters import attach
-from undercut.classifiers import correct_rows, load_base, train_classifier
+from undercut.classifiers import classification_task, correct_rows, load_base, train_classifier
 from undercut.fitting import FitConfig
-from undercut.tasks.protocol import Encoded
-from undercut.tasks.text_classification import TextClassification, balanced_weights
+from undercut.label_sets import strata
+from undercut.tasks.protocol import Encoded, Task
 from undercut.training import LoopConfig
 from undercut.tune.attempts import origin, repeats
 from undercut.tune.settings import TuneConfig
@@ -43,7 +43,7 @@ class Material:
 
     base: Path
     labels: Sequence[str]
-    task: TextClassification
+    task: Task
     train: Encoded
     held: Encoded
     checkpoints: Path
@@ -53,9 +53,8 @@ def prepare(data: Path, base: Path, config: TuneConfig, folder: Path) -> Materia
     """Tokenise the training rows (all, or ``train_rows`` of them) and the validation rows."""
     labels = artifacts.load(data, artifacts.DATASET)["labels"]
     texts, label_ids = artifacts.texts_and_labels(data, "train")
-    chosen = subset(label_ids, config.train_rows, config.seed)
-    weights = balanced_weights(label_ids[chosen], len(labels)) if config.class_weights == "balanced" else None
-    task = TextClassification(base, config.max_length, weights)
+    chosen = subset(strata(label_ids), config.train_rows, config.seed)
+    task = classification_task(base, config.max_length, label_ids[chosen], len(labels), config.class_weights)
     held_texts, held_ids = artifacts.texts_and_labels(data, "validation")
     return Material(
         base=base,
