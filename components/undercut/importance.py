@@ -37,7 +37,7 @@ def importance(model: PreTrainedModel, ids: Sequence[Sequence[int]], labels: NDA
     Args:
         model: a classifier; left as it was.
         ids: token ids of each row.
-        labels: label index of each row, shape (rows,).
+        labels: label index of each row, shape (rows,), or zeros and ones, shape (rows, labels).
     """
     model.eval()  # type: ignore[no-untyped-call]
     pairs = feed_forwards(model)
@@ -57,7 +57,7 @@ def importance(model: PreTrainedModel, ids: Sequence[Sequence[int]], labels: NDA
         found = model(input_ids=batch, attention_mask=mask, output_hidden_states=True)
         for state in found.hidden_states:
             state.retain_grad()
-        functional.cross_entropy(found.logits, torch.from_numpy(labels[rows]), reduction="sum").backward()  # type: ignore[no-untyped-call]
+        _loss(found.logits, torch.from_numpy(labels[rows])).backward()  # type: ignore[no-untyped-call]
         for i, (before, after) in enumerate(zip(found.hidden_states, found.hidden_states[1:], strict=False)):
             layers[i] += ((after - before).detach() * after.grad).sum(dim=(1, 2)).abs().sum()
             gradient = inputs[i].grad
@@ -69,3 +69,9 @@ def importance(model: PreTrainedModel, ids: Sequence[Sequence[int]], labels: NDA
     for hook in hooks:
         hook.remove()
     return Importance(layers=layers / len(ids), neurons=neurons / len(ids))
+
+
+def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    if labels.dim() == 2:
+        return functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum")
+    return functional.cross_entropy(logits, labels, reduction="sum")

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 from undercut import artifacts
 from undercut.errors import ConfigurationError
-from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.finetune.classifier import finetune
+from undercut.finetune.settings import FinetuneConfig
 from undercut.pretrain.language_model import pretrain
 from undercut.pretrain.settings import PretrainConfig
 
