@@ -19,7 +19,7 @@ def compress(
         teacher: the fine-tuned model.
         data: dataset folder.
         model: the model of that structure.
-        structure: finetuned, linear, linear-teacher, distilled-N, pruned-LxP, static-D; a module of undercut.compress, an argument after a dash.
+        structure: finetuned, linear, linear-teacher, distilled-N, pruned-LxPxH, static-D; a module of undercut.compress, an argument after a dash.
         seed: of whatever is random in making it.
     """
     from pathlib import Path
