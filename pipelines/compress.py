@@ -58,6 +58,7 @@ def compression(
     hardware: str = "cpu-core",
     seed: int = 0,
     model_name: str = "classifier",
+    ingest_settings: dict = {},  # noqa: B006
 ):
     """Turn a fine-tuned text classifier into the cheapest one that still passes a quality bar.
 
@@ -83,12 +84,14 @@ def compression(
         hardware: the price book's device that candidates are priced on.
         seed: of the split, of what is random in making candidates, and of the intervals.
         model_name: the name under which the chosen model is registered.
+        ingest_settings: arguments of ingest beside these, such as near_duplicates.
     """
     # fmt: off
     checked = check(bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=TARGET)
     data = ingest(
         source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
         test_source=test_source, text_column=text_column, label_column=label_column, split=split, seed=seed,
+        settings=ingest_settings,
     ).after(checked).outputs["data"]
     teacher = fetch(uri=model, data=data).outputs["model"]
     with dsl.ParallelFor(candidates, name="candidate", parallelism=1) as c:

@@ -42,7 +42,7 @@ def importance(model: PreTrainedModel, ids: Sequence[Sequence[int]], labels: NDA
     Args:
         model: a classifier; left as it was.
         ids: token ids of each row.
-        labels: label index of each row, shape (rows,).
+        labels: label index of each row, shape (rows,), or zeros and ones, shape (rows, labels).
     """
     model.eval()  # type: ignore[no-untyped-call]
     pairs, parts = feed_forwards(model), attentions(model)
@@ -70,7 +70,7 @@ def importance(model: PreTrainedModel, ids: Sequence[Sequence[int]], labels: NDA
         found = model(input_ids=batch, attention_mask=mask, output_hidden_states=True)
         for state in found.hidden_states:
             state.retain_grad()
-        functional.cross_entropy(found.logits, torch.from_numpy(labels[rows]), reduction="sum").backward()  # type: ignore[no-untyped-call]
+        _loss(found.logits, torch.from_numpy(labels[rows])).backward()  # type: ignore[no-untyped-call]
         for i, (before, after) in enumerate(zip(found.hidden_states, found.hidden_states[1:], strict=False)):
             layers[i] += ((after - before).detach() * after.grad).sum(dim=(1, 2)).abs().sum()
             neurons[i] += gated(pairs[i][1]).abs().sum(dim=0)
@@ -84,3 +84,9 @@ def importance(model: PreTrainedModel, ids: Sequence[Sequence[int]], labels: NDA
         hook.remove()
     count = len(ids)
     return Importance(layers=layers / count, neurons=neurons / count, heads=tuple(h / count for h in heads))
+
+
+def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    if labels.dim() == 2:
+        return functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum")
+    return functional.cross_entropy(logits, labels, reduction="sum")

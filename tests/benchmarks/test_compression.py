@@ -18,7 +18,8 @@ from undercut import artifacts
 from undercut.candidates import parse_candidates
 from undercut.compress.structures import compress
 from undercut.evaluate.measure import EvaluateConfig, evaluate
-from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.finetune.classifier import finetune
+from undercut.finetune.settings import FinetuneConfig
 from undercut.ingest.dataset import IngestConfig, ingest
 from undercut.profile.measure import ProfileConfig, profile
 from undercut.quantize.export import QuantizeConfig, quantize

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 from undercut import artifacts
 from undercut.errors import ConfigurationError
-from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.finetune.classifier import finetune
+from undercut.finetune.settings import FinetuneConfig
 from undercut.pretrain.language_model import pretrain
 from undercut.pretrain.settings import PretrainConfig
 
@@ -128,7 +129,7 @@ def test_stops_are_planned_before_training() -> None:
         ("batch_tokens", 64),
         ("vocabulary_size", 10),
         ("max_seconds", -1.0),
-        ("epochs", 0),
+        ("epochs", -1),
     ],
 )
 def test_a_wrong_setting_is_refused(setting: str, value: object) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from undercut import artifacts, events
+from undercut.compress.structures import Inputs
 from undercut.errors import CandidateLost
 from undercut.predictors import BatchTokenizer
 
@@ -59,12 +60,11 @@ class Sizes:
         return cls(**dict(zip(("layers", "neurons", "heads"), numbers, strict=False)))
 
 
-def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) -> None:
+def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     """Prune the teacher, train what is left, and write a sealed model folder.
 
     Args:
-        teacher: the fine-tuned model.
-        data: dataset folder; importance is measured on training rows.
+        inputs: the fine-tuned model and the dataset; importance is measured on training rows.
         output: where the model goes: safetensors, tokenizer, config, ``model.json``.
         argument: ``P``, ``LxP`` or ``LxPxH``; empty for 50.
         seed: of the rows that importance is measured on, the order of batches and dropout.
@@ -79,6 +79,7 @@ def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) 
     from undercut.importance import importance
     from undercut.learning import LearningConfig, learn, write_student
 
+    teacher, data = inputs.teacher, inputs.data
     manifest = artifacts.verify(teacher, artifacts.MODEL)
     model = load_classifier(teacher)
     total = len(layer_list(model)[1])

@@ -34,18 +34,21 @@ def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Mani
 
     Args:
         data: dataset folder with ``unlabelled.parquet`` or numbered shards.
-        output: where the model goes: safetensors, tokenizer, config, ``model.json``; a base for finetune.
+        output: where the model goes: safetensors, tokenizer, config, ``model.json``; a base for finetune. With
+            no epochs it is marked lost, and nothing is read.
         config: settings.
 
     Raises:
         ConfigurationError: there is no such split, or too little text in it.
     """
+    if config.epochs == 0:
+        return _left_out(output, config)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     card = artifacts.load(data, artifacts.DATASET)
     files = corpus.shards(data)
     events.parameters(asdict(config))
-    settings = {k: v for k, v in asdict(config).items() if k not in LIMITS}
+    settings = _settings(config)
     key = checkpoints.content_key(
         data=card["digest"],
         settings=settings,
@@ -64,21 +67,40 @@ def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Mani
         output,
         artifacts.MODEL,
         {
-            "labels": [],
-            "format": "torch",
-            "structure": "pretrained",
-            "precision": "as-is",
-            "base_model": None,
+            **_content(config),
             "dataset": card["digest"],
-            "parameters": settings,
             "parameter_count": sum(p.numel() for p in model.parameters()),
-            "max_length": config.sequence_length,
             "lost": "",
             **content,
         },
     )
     shutil.rmtree(folder)
     return manifest
+
+
+def _settings(config: PretrainConfig) -> dict[str, Any]:
+    return {k: v for k, v in asdict(config).items() if k not in LIMITS}
+
+
+def _content(config: PretrainConfig) -> dict[str, Any]:
+    """Return what is known of the model before there is one."""
+    return {
+        "task": "causal-language-modelling" if config.causal else "masked-language-modelling",
+        "labels": [],
+        "format": "torch",
+        "structure": "pretrained",
+        "precision": "as-is",
+        "base_model": None,
+        "parameters": _settings(config),
+        "max_length": config.sequence_length,
+    }
+
+
+def _left_out(output: Path, config: PretrainConfig) -> artifacts.Manifest:
+    events.message("pretraining is left out: no epochs")
+    output.mkdir(parents=True, exist_ok=True)
+    lost = {"method": "", "metrics": {}, "lost": "pretraining was left out"}
+    return artifacts.seal(output, artifacts.MODEL, {**_content(config), **lost})
 
 
 def _tokenizer(files: list[Path], folder: Path, config: PretrainConfig) -> Tokenizer:
@@ -102,10 +124,10 @@ def _train(
     _, metrics = fit_language_model(model, task, text, config.plan, folder / "train")
     if isinstance(task, MaskedLM):
         method = f"masked language modelling from scratch, {config.masking} masks"
-        return model, {"task": "masked-language-modelling", "method": method, "metrics": metrics}
+        return model, {"method": method, "metrics": metrics}
     metrics["sample"] = causal_lm.sample(model, tokenizer, "", SAMPLE_TOKENS, config.seed)
     events.message(f"it writes: {metrics['sample']}")
-    return model, {"task": "causal-language-modelling", "method": "next tokens from scratch", "metrics": metrics}
+    return model, {"method": "next tokens from scratch", "metrics": metrics}
 
 
 def _task(folder: Path, config: PretrainConfig) -> MaskedLM | CausalLM:

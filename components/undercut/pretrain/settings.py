@@ -17,7 +17,7 @@ class PretrainConfig:
     """Settings of pretraining; times in seconds, money in US dollars, zero for no limit.
 
     ``epochs``, ``max_steps`` and ``max_tokens`` plan the training, whichever is the least, and the learning
-    rate falls to zero at the plan's end; time and money cut it short.
+    rate falls to zero at the plan's end; time and money cut it short. With ``epochs`` 0 pretraining is left out.
 
     Raises:
         ConfigurationError: a value is out of its range.
@@ -55,7 +55,10 @@ class PretrainConfig:
             raise ConfigurationError(
                 "tokenizer", self.tokenizer, f"bpe for {self.architecture}", "It has to give back the text it reads"
             )
-        assert self.plan.max_seconds >= 0, self
+        if self.epochs < 0:
+            raise ConfigurationError("epochs", self.epochs, "a whole number from 0", "0 leaves pretraining out")
+        if self.epochs:
+            assert self.plan.max_seconds >= 0, self
 
     @property
     def causal(self) -> bool:

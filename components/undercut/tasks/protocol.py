@@ -15,6 +15,7 @@ from undercut.optimization import Precision
 class Encoded:
     """Tokenised rows: ``ids[i]`` has ``lengths[i]`` token ids; ``labels`` has shape (rows,).
 
+    Where a row may have several labels, ``labels`` are zeros and ones of shape (rows, labels).
     Packed text has rows of one length: ``ids`` is then an array of shape (rows, length), possibly one
     that is mapped from a file, and ``labels`` are zeros.
     """
