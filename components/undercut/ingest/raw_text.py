@@ -131,7 +131,8 @@ def _stage(files: list[Path], staged: Path, rules: TextRules, quality: bool, uri
     with contextlib.closing(RowStream(staged, _STAGED)) as stream:
         for number, path in enumerate(files):
             document, measured = -1, Quality()
-            for paragraph in paragraphs.read(path, "unlabelled_source", uri, rules.max_characters):
+            found = paragraphs.read(path, "unlabelled_source", uri, rules.max_characters)
+            for paragraph in rules.ahead(found, lambda p: None if p.fault else p.text, lambda p: len(p.text)):
                 if paragraph.document != document:
                     _end_document(read, measured, quality and document >= 0)
                     document, measured = paragraph.document, Quality()
