@@ -37,7 +37,8 @@ class Languages:
         self.labels: list[str] = list(dict.fromkeys(model.nb_classes))
         self._classes: list[str] = model.nb_classes
         self._lists = model.tk_nextmove, [row << 8 for row in model.tk_row], model.tk_output
-        self._moves, self._rows, self._outputs = (np.array(values, np.int32) for values in self._lists)
+        self._moves = np.frombuffer(model.tk_nextmove, np.int32)
+        self._rows, self._outputs = (np.array(values, np.int32) for values in self._lists[1:])
         self._weights, self._prior = model.nb_ptc.astype(np.float32), model.nb_pc
         # Some languages stand in the model twice, once a script; their probabilities are added.
         self._columns = np.array([self.labels.index(name) for name in self._classes])
@@ -78,7 +79,9 @@ class Languages:
         scores[np.diff(edges) > 0] += self._prior
         return scores
 
-    def _features(self, encoded: list[bytes], lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _features(
+        self, encoded: list[bytes], lengths: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the features met, one after the other, as two arrays: in which text, and which feature."""
         steps = int(lengths[_ALONE]) if len(lengths) > _ALONE else 0
         letters = np.zeros((steps, len(encoded)), np.uint8)
