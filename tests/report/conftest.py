@@ -103,7 +103,8 @@ def make_run(root: Path) -> MadeRun:
     """Ingest, fine-tune a tiny base, make three candidates of which one is lost, measure."""
     from undercut.compress.structures import compress
     from undercut.evaluate.measure import EvaluateConfig, evaluate
-    from undercut.finetune.classifier import FinetuneConfig, finetune
+    from undercut.finetune.classifier import finetune
+    from undercut.finetune.settings import FinetuneConfig
     from undercut.ingest.dataset import IngestConfig, ingest
     from undercut.profile.measure import ProfileConfig, profile
     from undercut.quantize.export import QuantizeConfig, quantize

@@ -3,9 +3,11 @@
 Two passes. The first (``staging``) reads each source once and stages the cleaned rows on disk; then
 ``split`` decides by 22 bytes a row where each goes; the second pass copies the staged rows to each
 split's Parquet files, batch by batch. No text stays in memory longer than its batch, so a source may
-be larger than the memory; it needs about its own size of free disk. Raw text is ``raw_text.py``'s.
+be larger than the memory; it needs about its own size of free disk, and 400 bytes a row more where near-duplicates are
+looked for. Raw text is ``raw_text.py``'s.
 """
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +20,16 @@ from numpy.typing import NDArray
 from undercut import artifacts, events
 from undercut.artifacts import SPLITS
 from undercut.errors import ConfigurationError
-from undercut.ingest.raw_text import ingest_raw_text
+from undercut.ingest.label_sets import check_separator
+from undercut.ingest.raw_rules import SPLITS as RAW_SPLITS
+from undercut.ingest.raw_text import STAGED, ingest_raw_text
 from undercut.ingest.read import Source, open_source
 from undercut.ingest.rules import MINIMUM_LABEL_ROWS, NEAR_DUPLICATE
 from undercut.ingest.split import FATES, TEST, TRAIN, VALIDATION, Fates, Keys, RejectNear, decide
 from undercut.ingest.staging import Staged, stage
 from undercut.ingest.text_rules import TextRules
 from undercut.ingest.write import Written, write_splits
+from undercut.label_sets import TASK as MULTI_LABEL
 
 MAX_CHARACTERS_LIMIT = 1_000_000
 MINIMUM_SIMILARITY = 0.5
@@ -38,7 +43,9 @@ class IngestConfig:
     ``split`` is ``stratified`` (70/10/20 by label), ``column:NAME`` (a column that says train,
     validation or test) or ``time:NAME`` (the oldest 70 % to train, the newest 20 % to test). What a
     source or a column gives is not cut again: only splits without a row are cut off the training rows.
-    ``unlabelled_source`` is raw text beside the labelled rows, or alone; ``quality_filter`` is for it.
+    ``label_separator`` stands between the labels of a cell where a row may have several or none; lists
+    of labels (JSON, Parquet) need none. ``unlabelled_source`` is raw text beside the labelled rows, or
+    alone; ``quality_filter`` is for it.
     ``near_duplicates`` is the Jaccard similarity from which texts count as one; 0 for off.
     ``languages`` are codes with commas between them, or "any" to tell each text's and keep all.
 
@@ -52,6 +59,7 @@ class IngestConfig:
     test_source: str = ""
     text_column: str = ""
     label_column: str = ""
+    label_separator: str = ""
     split: str = "stratified"
     max_characters: int = 20000
     near_duplicates: float = 0.0
@@ -67,6 +75,7 @@ class IngestConfig:
         kind, _, column = self.split.partition(":")
         if self.split != "stratified" and not (kind in ("column", "time") and column):
             raise ConfigurationError("split", self.split, "stratified, column:NAME or time:NAME")
+        check_separator(self.label_separator)
         if not 1 <= self.max_characters <= MAX_CHARACTERS_LIMIT:
             raise ConfigurationError("max_characters", self.max_characters, f"from 1 to {MAX_CHARACTERS_LIMIT:,}")
         if self.near_duplicates and not MINIMUM_SIMILARITY <= self.near_duplicates <= 1:
@@ -93,6 +102,7 @@ def ingest(config: IngestConfig, output: Path) -> artifacts.Manifest:
     sources = _open(config)
     rules = TextRules(config.max_characters, config.languages, config.mask_pii)
     output.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(output)
     content: dict[str, Any] = {"task": "language-modelling", "labels": [], "rows": {}, "columns": []}
     labelled = np.empty(0, np.uint64)
     if sources:
@@ -110,22 +120,36 @@ def ingest(config: IngestConfig, output: Path) -> artifacts.Manifest:
         content = content | {"rows": content["rows"] | raw["rows"], "unlabelled": raw}
     if config.mask_pii:
         content["masked"] = dict(sorted(rules.masked.items()))
+    events.progress(0, 1, "digests of the files written")
     manifest = artifacts.seal(output, artifacts.DATASET, content)
     events.message(_summary(manifest))
     return manifest
+
+
+def _remove_earlier(output: Path) -> None:
+    """Remove what an earlier attempt left: a killed one its staged rows, which would be sealed with the rest."""
+    (output / artifacts.DATASET).unlink(missing_ok=True)
+    for folder in output.glob(f"{STAGED}*/"):
+        shutil.rmtree(folder)
+    for split in (*SPLITS, *RAW_SPLITS):
+        for path in artifacts.split_files(output, split):
+            path.unlink()
 
 
 def _ingest_labelled(
     config: IngestConfig, sources: list[Source], rules: TextRules, output: Path
 ) -> tuple[dict[str, Any], NDArray[np.uint64]]:
     """Write the three splits; return what the manifest says of them, and the held-out rows' words keys."""
-    with tempfile.TemporaryDirectory(prefix="staged-", dir=output) as folder:
-        staged = stage(sources, Path(folder) / "rows.arrow", rules, config.split)
+    with tempfile.TemporaryDirectory(prefix=STAGED, dir=output) as folder:
+        several = bool(config.label_separator) or any(source.lists for source in sources)
+        separator = config.label_separator if several else None
+        staged = stage(sources, Path(folder) / "rows.arrow", rules, config.split, separator)
         _check_read(staged, sources)
-        keys = staged.rows.as_keys()
+        keys = staged.keys()
         near = _near_duplicates(staged, keys, config.near_duplicates) if config.near_duplicates else None
+        events.progress(0, 1, f"{len(keys.text):,} rows: which split, which repeated")
         fates, cut = decide(keys, config.seed, near)
-        _check_kept(staged, sources, fates)
+        _check_kept(staged, keys, sources, fates)
         written = write_splits(staged, fates, [source.uri for source in sources], output)
     given = [split for i, split in enumerate(SPLITS) if (keys.given == i).any()]
     how = {"method": config.split, "seed": config.seed, "given": given, "cut_off_training": cut}
@@ -135,11 +159,17 @@ def _ingest_labelled(
 
 def _near_duplicates(staged: Staged, keys: Keys, threshold: float) -> RejectNear:
     # Imported here: only where near-duplicates are looked for does it cost its import.
-    from undercut.ingest.near_duplicates import NearDuplicates, write_signatures
+    from undercut.ingest.near_duplicates import NearDuplicates, write_keys, write_signatures
 
     signatures = write_signatures(staged.path, staged.path.with_name("signatures"), len(keys.text))
-    fate, splits = FATES.index(NEAR_DUPLICATE), len(SPLITS)
-    return NearDuplicates(signatures=signatures, label=keys.label, threshold=threshold, fate=fate, splits=splits).reject
+    return NearDuplicates(
+        signatures=signatures,
+        keys=write_keys(signatures, staged.path.with_name("keys"), threshold),
+        label=keys.label,
+        threshold=threshold,
+        fate=FATES.index(NEAR_DUPLICATE),
+        splits=len(SPLITS),
+    ).reject
 
 
 def _open(config: IngestConfig) -> list[Source]:
@@ -155,11 +185,12 @@ def _check_read(staged: Staged, sources: list[Source]) -> None:
         raise ConfigurationError("source", f"{sources[0].uri} with {found}", "at least two labels", reasons)
 
 
-def _check_kept(staged: Staged, sources: list[Source], fates: Fates) -> None:
+def _check_kept(staged: Staged, keys: Keys, sources: list[Source], fates: Fates) -> None:
     """Refuse what could be neither learned nor measured."""
     counts = dict(zip(FATES, np.bincount(fates, minlength=len(FATES)).tolist(), strict=True))
     reasons = _main_reasons(staged.rejected.counts | {r: n for r, n in counts.items() if r not in SPLITS and n})
-    labels = np.unique(np.frombuffer(staged.rows.labels, np.int32)[fates == TRAIN])
+    sets = staged.sets
+    labels = np.flatnonzero(sets.label_rows(np.bincount(keys.label[fates == TRAIN], minlength=len(sets.sizes))))
     if len(labels) < 2:
         got = f"{sources[0].uri} with {len(labels)} label(s) left to train on"
         raise ConfigurationError("source", got, f"two labels of {MINIMUM_LABEL_ROWS} rows or more", reasons)
@@ -179,7 +210,7 @@ def _content(sources: list[Source], staged: Staged, written: Written) -> dict[st
     read, kept, rejected = sum(staged.rows_read), int(written.rows.sum()), staged.rejected.total
     assert read == kept + rejected, f"{read} rows read, {kept} kept, {rejected} rejected"
     return {
-        "task": "text-classification",
+        "task": MULTI_LABEL if staged.multi_label else "text-classification",
         "labels": written.labels,
         "rows": dict(zip(SPLITS, written.rows.sum(axis=0).tolist(), strict=True)),
         "columns": staged.columns,

@@ -8,7 +8,7 @@ from undercut.bar import TRAFFIC
 from undercut.report.reading import Row, Run
 from undercut.wording import milliseconds, money, percent, quantity, size, times
 
-METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
 REASON_START = "missed the bar: "
 
 
