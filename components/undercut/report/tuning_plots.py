@@ -12,7 +12,7 @@ from undercut.report.drawing import Scale
 
 Trial = Mapping[str, Any]
 
-SLICE = (280.0, 220.0)  # pixels of a small plot
+SLICE = (310.0, 230.0)  # pixels of a small plot
 WIDE_RANGE = 8  # from this ratio of its ends on, a hyperparameter's axis is logarithmic
 
 
