@@ -2,7 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from undercut.report.comparisons import comparisons, p_text, sentence
+from undercut.report.comparisons import compared, comparisons, p_text, sentence
 from undercut.report.differences import MINUS, axis, effect, points
 
 from tests.report.conftest import hand_made_run
@@ -32,8 +32,8 @@ def test_the_chosen_one_comes_first_and_rows_go_from_better_to_worse() -> None:
         ("a", "even"),
         ("b", "even"),
     ]
-    assert chosen["sentence"] == "Of 3 others, 1 gets more right and 2 cannot be told apart from it."
-    assert best["sentence"] == "Of 3 others, 2 get fewer right and 1 cannot be told apart from it."
+    assert chosen["sentence"] == "Of 3 others, 1 is better and 2 cannot be told apart from it."
+    assert best["sentence"] == "Of 3 others, 2 are worse and 1 cannot be told apart from it."
     assert {row["p"] for row in best["rows"]} == {"0.040"}
 
 
@@ -49,7 +49,13 @@ def test_if_none_passes_all_are_compared_with_the_best() -> None:
     run = run_of("", "b", [pair("a", "b", -0.1)])
     (group,) = comparisons(run)
     assert group["role"] == "best"
-    assert group["sentence"] == "The other gets fewer right."
+    assert group["sentence"] == "The other is worse."
+
+
+def test_sets_of_labels_are_compared_by_the_bar_s_metric() -> None:
+    bar = {"bar": {"metric": "micro_f1"}}
+    assert compared(hand_made_run(data={"task": "multi-label-text-classification"}, selection=bar)) == "micro-F1"
+    assert compared(hand_made_run(data={"task": "text-classification"}, selection=bar)) == "accuracy"
 
 
 def test_an_axis_holds_every_interval_and_zero() -> None:
@@ -74,7 +80,7 @@ def test_an_effect_is_what_the_whole_interval_says() -> None:
 def test_words_and_p_values() -> None:
     assert [p_text(p) for p in (0.0004, 0.0321, 0.25, 1.0)] == ["<0.001", "0.032", "0.25", "1.00"]
     assert sentence(["better", "worse", "worse", "even"]) == (
-        "Of 4 others, 1 gets more right, 2 get fewer right and 1 cannot be told apart from it."
+        "Of 4 others, 1 is better, 2 are worse and 1 cannot be told apart from it."
     )
     assert sentence(["even"] * 4) == "None of the 4 others can be told apart from it."
-    assert sentence(["worse"] * 2) == "Both others get fewer right."
+    assert sentence(["worse"] * 2) == "Both others are worse."

@@ -131,6 +131,21 @@ def test_the_curve_has_both_losses_what_was_before_and_perplexities() -> None:
     assert "held out, 20,480 tokens: loss 5.500, perplexity 245" in [title.text for title in drawing.iter("title")]
 
 
+def test_next_sentence_prediction_is_kept_apart_from_perplexity() -> None:
+    figures = metrics([6.5, 5.7]) | {"masked_loss": 5.0, "perplexity": math.exp(5.0)}
+    figures |= {"next_sentence_accuracy": 0.75, "next_sentence_pairs": 40}
+    figures["curve"] = [
+        point | {"validation_masked_loss": point["validation_loss"] - 0.7} for point in figures["curve"]
+    ]
+    found = scratch(hand_made_run(scratch=model("pretrained", figures)), ENTRIES)
+    assert found is not None
+    assert found["training_loss"] is False
+    assert found["facts"]["perplexity"] == "148 on held-out text (loss 5.000)"
+    assert found["facts"]["next sentence told"] == "75% of 40 held-out pairs"
+    assert len(ElementTree.fromstring(found["plot"]).findall("circle")) == 2
+    assert "loss 5.000, perplexity 148" in found["plot"]
+
+
 def test_a_training_that_diverged_is_said_to() -> None:
     assert loss_plot(metrics([math.nan, math.nan])) is None
     found = adapted(downstream(0, -0.01, 0.01), losses=[3.0, math.nan])

@@ -33,6 +33,8 @@ def manifest() -> dict[str, Any]:
         "defaults": defaults,
         "hyperparameters": defaults | {"learning_rate": 1e-3, "batch_tokens": 1024},
         "ranges": {"learning_rate": [1e-5, 1e-3], "epochs": [1, 5], "batch_tokens": [128, 4096]},
+        "methods": ["full"],
+        "learning_rate_ranges": {"full": [1e-5, 1e-3]},
         "default_trial": 0,
         "best_trial": 3,
         "trials": [trial(0, 0.6, 1e-4), trial(1, None, 1e-5), trial(2, 0.5, 3e-4), trial(3, 0.8, 1e-3)],
@@ -94,6 +96,28 @@ def test_a_whole_number_has_whole_ticks(manifest: dict[str, Any]) -> None:
     assert [t.text for t in epochs.iter("text") if t.get("text-anchor") == "middle"] == ["2", "3", "4"]
 
 
+def test_the_method_is_an_axis_of_words(manifest: dict[str, Any]) -> None:
+    words = ["full", "lora", "full", "lora"]
+    trials = [
+        t | {"parameters": {"method": word, **t["parameters"]}}
+        for t, word in zip(manifest["trials"], words, strict=True)
+    ]
+    several = manifest | {
+        "trials": trials,
+        "methods": ["full", "lora"],
+        "learning_rate_ranges": {"full": [1e-5, 1e-3], "lora": [1e-4, 1e-2]},
+        "defaults": {"method": "full", **manifest["defaults"]},
+        "hyperparameters": {"method": "lora", **manifest["hyperparameters"]},
+    }
+    method, rate, *_ = (ElementTree.fromstring(plot) for plot in slice_plots(several))
+    assert [t.text for t in method.iter("text") if t.get("text-anchor") == "middle"] == ["full", "lora"]
+    assert "0.01" in [t.text for t in rate.iter("text")]
+    found = tuning(hand_made_run(tuning=several), ENTRIES)
+    assert found is not None
+    row = found["hyperparameters"][0]
+    assert (row["name"], row["default"], row["best"], row["range"]) == ("method", "full", "lora", "full, lora")
+
+
 def test_what_has_nothing_to_show_is_left_out(manifest: dict[str, Any]) -> None:
     pruned = manifest | {"trials": [trial(0, None, 1e-4)], "best_trial": None, "default_trial": None}
     assert history_plot(pruned) is None
@@ -118,4 +142,4 @@ def test_the_best_so_far_follows_the_metric() -> None:
 
 
 def test_values_are_written_for_people() -> None:
-    assert [value_text(v) for v in (3e-5, 0.000379, 6, 1024.0)] == ["0.00003", "0.00038", "6", "1,024"]
+    assert [value_text(v) for v in (3e-5, 0.000379, 6, 1024.0, "lora")] == ["0.00003", "0.00038", "6", "1,024", "lora"]

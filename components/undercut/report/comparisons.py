@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from undercut.label_sets import TASK
+from undercut.report.choice import METRICS
 from undercut.report.differences import axis, effect
 from undercut.report.reading import Run
 
 # Of one, and of several.
 WORDS = {
-    "better": ("gets more right", "get more right"),
-    "worse": ("gets fewer right", "get fewer right"),
+    "better": ("is better", "are better"),
+    "worse": ("is worse", "are worse"),
     "even": ("cannot be told apart from it", "cannot be told apart from it"),
 }
 
@@ -38,6 +40,11 @@ def comparisons(run: Run) -> list[dict[str, Any]]:
             }
         )
     return groups
+
+
+def compared(run: Run) -> str:
+    """Return what the differences are in: accuracy; of sets of labels the bar's metric."""
+    return METRICS[run.selection["bar"]["metric"] if run.data["task"] == TASK else "accuracy"]
 
 
 def _row(run: Run, comparison: Mapping[str, Any]) -> dict[str, Any]:

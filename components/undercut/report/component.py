@@ -39,10 +39,8 @@ def report(
         # fmt: off
         cards = tuple(sorted(Path(selection.path, "candidates").iterdir()))
         given = {"deployment": deployment, "base": base, "scratch": scratch, "tuning": tuning}
-        sources = Sources(
-            data=Path(data.path), teacher=Path(teacher.path), models=cards, evaluations=cards,
-            profiles=Path(profiles.path), selection=Path(selection.path),
-            **{name: Path(artifact.path) for name, artifact in given.items() if artifact},
-        )
+        paths = {name: Path(artifact.path) for name, artifact in given.items() if artifact}
+        sources = Sources(data=Path(data.path), teacher=Path(teacher.path), models=cards, evaluations=cards,
+                          profiles=Path(profiles.path), selection=Path(selection.path), **paths)
         # fmt: on
         write_report(sources, Path(page.path))

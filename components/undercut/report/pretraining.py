@@ -9,7 +9,7 @@ from undercut.report.differences import axis, effect, points
 from undercut.report.pretraining_plots import loss_plot
 from undercut.report.reading import Run
 from undercut.report.spending import Spent, own_step
-from undercut.wording import duration, money, quantity
+from undercut.wording import duration, money, percent, quantity
 
 
 def adaptation(run: Run, entries: Spent) -> dict[str, Any] | None:
@@ -39,6 +39,7 @@ def scratch(run: Run, entries: Spent) -> dict[str, Any] | None:
         return None
     return {
         "sentence": _from_nothing(model),
+        "training_loss": "masked_loss" not in model["metrics"],
         "plot": loss_plot(model["metrics"]),
         "facts": _facts(model, entries),
         "parameters": model["parameters"],
@@ -95,14 +96,18 @@ def _facts(model: Mapping[str, Any], entries: Spent) -> dict[str, str]:
     metrics = model["metrics"]
     step = own_step(model, entries)
     held_out = metrics["computed_on"]
+    loss = metrics.get("masked_loss", metrics["loss"])
     facts = {
-        "perplexity": f"{_figure(metrics['perplexity'])} on held-out text (loss {metrics['loss']:.3f})",
+        "perplexity": f"{_figure(metrics['perplexity'])} on held-out text (loss {loss:.3f})",
         "parameters": quantity(model["parameter_count"]),
         "text": f"{metrics['trained_on']['texts']:,} texts of {quantity(metrics['trained_on']['tokens'])} tokens",
         "trained on": f"{quantity(metrics['tokens_seen'])} tokens",
         "held out": f"{held_out['held_out_texts']:,} texts of {quantity(held_out['held_out_tokens'])} tokens",
         "time and money": f"{duration(step['seconds'])}, {money(step['usd'])}",
     }
+    if "next_sentence_accuracy" in metrics:
+        right = f"{percent(metrics['next_sentence_accuracy'])} of {metrics['next_sentence_pairs']:,} held-out pairs"
+        facts["next sentence told"] = right
     if metrics["stopped_by"]:
         facts["stopped by"] = metrics["stopped_by"]
     return facts

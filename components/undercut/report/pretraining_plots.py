@@ -23,11 +23,13 @@ def loss_plot(metrics: Mapping[str, Any]) -> Markup | None:
         The plot; None if every loss diverged.
     """
     curve = metrics["curve"]
+    # With next-sentence prediction the loss is a sum; the perplexity is of hidden words alone.
+    summed = "masked_loss" in metrics
+    kinds = (
+        {"held out": "validation_masked_loss"} if summed else {"training": "train_loss", "held out": "validation_loss"}
+    )
     tokens_a_step = metrics["tokens_seen"] / curve[-1]["step"]
-    parts = {
-        name: finite(curve, lambda point: point["step"] * tokens_a_step, f"{part}_loss")
-        for name, part in (("training", "train"), ("held out", "validation"))
-    }
+    parts = {name: finite(curve, lambda point: point["step"] * tokens_a_step, key) for name, key in kinds.items()}
     before = [loss for loss in [metrics.get("before", {}).get("loss", math.inf)] if math.isfinite(loss)]
     values = [value for points in parts.values() for _, value in points] + before
     if not values:
@@ -45,7 +47,9 @@ def loss_plot(metrics: Mapping[str, Any]) -> Markup | None:
     for loss in before:
         found.level("level", loss)
     found.upright("chosen-epoch", metrics["best_step"] * tokens_a_step)
-    for (name, points), kind in zip(parts.items(), ("first", "second"), strict=True):
+    colours = {"training": "first", "held out": "second"}
+    for name, points in parts.items():
+        kind = colours[name]
         found.curve(kind, points)
         for tokens, loss in points:
             hint = f"{name}, {quantity(tokens)} tokens: loss {loss:.3f}, perplexity {quantity(math.exp(loss))}"

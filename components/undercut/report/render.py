@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from undercut import events, wording
 from undercut.report import choice, conditions, dataset, differences, pretraining, provenance, spending
-from undercut.report.comparisons import comparisons
+from undercut.report.comparisons import compared, comparisons
 from undercut.report.price_plot import price_plot
 from undercut.report.quality import quality
 from undercut.report.reading import Run, Sources, read
@@ -85,6 +85,7 @@ def content(run: Run) -> Mapping[str, Any]:
         "lost": [row for row in run.rows if row["verdict"] == "lost"],
         "plots": [price_plot(run.running, run.selection["bar"], metric, *size) for size in sizes],
         "comparisons": comparisons(run),
+        "compared": compared(run),
         "hosted": choice.hosted(run, until_choice),
         "until_choice": until_choice,
         "entries": entries,

@@ -6,7 +6,7 @@ from typing import Any
 
 from undercut.report.reading import Run
 from undercut.report.spending import Spent, own_step
-from undercut.report.tuning_plots import curves_plot, history_plot, slice_plots, value_text
+from undercut.report.tuning_plots import curves_plot, history_plot, reach, slice_plots, value_text
 from undercut.wording import duration, money
 
 ENDED_BY = {"trials": "its number of trials", "max_seconds": "time", "budget_usd": "money"}
@@ -37,7 +37,7 @@ def _row(manifest: Mapping[str, Any], name: str) -> dict[str, Any]:
         "default": value_text(default),
         "best": value_text(best),
         "changed": best != default,
-        "range": " to ".join(value_text(end) for end in manifest["ranges"][name]),
+        "range": (", " if name == "method" else " to ").join(value_text(end) for end in reach(manifest, name)),
         "importance": manifest["importances"].get(name),
     }
 

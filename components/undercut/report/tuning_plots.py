@@ -12,7 +12,7 @@ from undercut.report.drawing import Scale
 
 Trial = Mapping[str, Any]
 
-SLICE = (280.0, 220.0)  # pixels of a small plot
+SLICE = (310.0, 230.0)  # pixels of a small plot
 WIDE_RANGE = 8  # from this ratio of its ends on, a hyperparameter's axis is logarithmic
 
 
@@ -22,8 +22,10 @@ def best_so_far(values: Sequence[float], metric: str) -> list[float]:
     return [better(values[: i + 1]) for i in range(len(values))]
 
 
-def value_text(value: float) -> str:
+def value_text(value: float | str) -> str:
     """Return a hyperparameter's value as people write it."""
+    if isinstance(value, str):
+        return value
     if not float(value).is_integer():
         return f"{Decimal(f'{value:.2g}'):f}"
     return f"{value:,.0f}"
@@ -115,28 +117,49 @@ def slice_plots(manifest: Mapping[str, Any]) -> list[Markup]:
     """Draw the finished trials by the value of each hyperparameter that was searched; empty if fewer than two."""
     if len(finished(manifest)) < 2:
         return []
-    return [_slice(manifest, name) for name, (low, high) in manifest["ranges"].items() if low < high]
+    return [_slice(manifest, name) for name in manifest["defaults"] if len(set(reach(manifest, name))) > 1]
+
+
+def reach(manifest: Mapping[str, Any], name: str) -> list[Any]:
+    """Return the ends of a hyperparameter's range, over all methods searched; of the method itself all of them."""
+    if name == "method":
+        return list(manifest["methods"])
+    if name == "learning_rate":
+        ends = [end for ends in manifest["learning_rate_ranges"].values() for end in ends]
+        return [min(ends), max(ends)]
+    return list(manifest["ranges"][name])
 
 
 def _slice(manifest: Mapping[str, Any], name: str) -> Markup:
-    ended, (low, high), default = finished(manifest), manifest["ranges"][name], manifest["defaults"][name]
-    logarithmic = low > 0 and high / low >= WIDE_RANGE
-    margin = (high / low) ** 0.04 if logarithmic else 0.04 * (high - low)
-    ends = (low / margin, high * margin) if logarithmic else (low - margin, high + margin)
-    ticks = Scale(low=ends[0], high=ends[1], start=0, end=1, logarithmic=logarithmic).ticks(4)
-    if isinstance(default, int):
-        ticks = [tick for tick in ticks if tick.is_integer()]
+    ended, default = finished(manifest), manifest["defaults"][name]
     figures = ", ".join(f"{value_text(t['parameters'][name])} {t['value']:.3f}" for t in ended)
+    words = reach(manifest, name) if isinstance(default, str) else []
+    ends, ticks, logarithmic = _words_axis(words) if words else _axis(reach(manifest, name), isinstance(default, int))
     found = chart(
         f"Validation {manifest['metric']} by {name}: {figures}.",
         ends,
         [t["value"] for t in ended],
         (f"validation {manifest['metric']}", name.replace("_", " ")),
-        [(tick, value_text(tick)) for tick in ticks],
+        ticks,
         logarithmic=logarithmic,
         size=SLICE,
     )
-    found.upright("chosen-epoch", default)
+    found.upright("chosen-epoch", words.index(default) if words else default)
     for trial in ended:
-        _dot(found, manifest, trial, trial["parameters"][name])
+        value = trial["parameters"][name]
+        _dot(found, manifest, trial, words.index(value) if words else value)
     return found.drawing.markup()
+
+
+def _words_axis(words: Sequence[str]) -> tuple[tuple[float, float], list[tuple[float, str]], bool]:
+    return (-0.5, len(words) - 0.5), [(float(i), word) for i, word in enumerate(words)], False
+
+
+def _axis(reached: Sequence[float], whole: bool) -> tuple[tuple[float, float], list[tuple[float, str]], bool]:
+    """Return the ends of an axis, its ticks, and whether it is logarithmic."""
+    low, high = reached
+    logarithmic = low > 0 and high / low >= WIDE_RANGE
+    margin = (high / low) ** 0.04 if logarithmic else 0.04 * (high - low)
+    ends = (low / margin, high * margin) if logarithmic else (low - margin, high + margin)
+    ticks = Scale(low=ends[0], high=ends[1], start=0, end=1, logarithmic=logarithmic).ticks(4)
+    return ends, [(t, value_text(t)) for t in ticks if not whole or float(t).is_integer()], logarithmic
