@@ -37,7 +37,7 @@ def test_linear_has_a_regression_and_a_threshold_of_its_own(
     manifest = artifacts.verify(linear, artifacts.MODEL)
     assert manifest["method"] == "n-grams, one logistic regression a label on labels"
     assert manifest["threshold"] != artifacts.load(topic_teacher, artifacts.MODEL)["threshold"]
-    assert micro_f1(linear, topic_data) > 0.94
+    assert micro_f1(linear, topic_data) > 0.92
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,13 @@ def test_other_precisions(precision: str, topic_teacher: Path, topic_data: Path,
 @pytest.mark.parametrize("method", ["lora", "adalora", "prefix"])
 def test_adapters_are_trained_and_loaded(method: str, topic_base: Path, topic_data: Path, tmp_path: Path) -> None:
     config = FinetuneConfig(
-        base_model=str(topic_base), method=method, epochs=2, batch_tokens=512, refit=False, class_weights="balanced"
+        base_model=str(topic_base),
+        method=method,
+        epochs=2,
+        batch_tokens=512,
+        refit=False,
+        class_weights="balanced",
+        max_length=40,
     )
     manifest = finetune(topic_data, tmp_path / "model", config, tmp_path / "adapter")
     assert 0 < manifest["threshold"] < 1
