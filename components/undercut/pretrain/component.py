@@ -17,6 +17,7 @@ def pretrain(
     sequence_length: int = 128,
     masking: str = "whole-word",
     mask_probability: float = 0.15,
+    next_sentence: bool = False,
     epochs: int = 1,
     max_steps: int = 0,
     max_tokens: int = 0,
@@ -32,7 +33,7 @@ def pretrain(
     """Pretrain a language model from scratch on text without labels; resumes an interrupted training.
 
     Args:
-        data: dataset folder with an unlabelled split.
+        data: dataset folder; where it has no unlabelled split, the text of its training rows is used.
         model: the pretrained model, a base for finetune.
         architecture: bert (masked), gpt2 or llama (causal).
         size: tiny, mini, small, medium or base.
@@ -42,6 +43,7 @@ def pretrain(
         sequence_length: tokens of a packed row; also the longest text the model will take.
         masking: whole-word or token.
         mask_probability: share of tokens that are hidden and guessed.
+        next_sentence: learn as well which sentences follow each other (bert; needs documents of several sentences).
         epochs: passes over the text; 0 leaves pretraining out, and the model is marked lost.
         max_steps: steps at most; 0 for no limit.
         max_tokens: tokens trained on at most; 0 for no limit.

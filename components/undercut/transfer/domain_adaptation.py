@@ -52,6 +52,7 @@ def transfer(unlabelled: Path, data: Path, output: Path, config: TransferConfig)
         return _as_it_is(base, base_digest, output, config.base_model)
     _check_kind(base, config)
     corpus.shards(unlabelled)
+    corpus.announce(unlabelled)
     card, labelled = (artifacts.load(folder, artifacts.DATASET) for folder in (unlabelled, data))
     events.parameters(asdict(config))
     settings = {k: v for k, v in asdict(config).items() if k not in (*LIMITS, "base_model")}
