@@ -5,7 +5,8 @@ shape (rows, labels). Each label has a probability of its own (a sigmoid, not a 
 label whose probability reaches one threshold, the same for all labels, chosen for micro-F1 on rows that the
 model was not trained on (Yang 2001, "A study of thresholding strategies for text categorization", whose SCut
 has one a label; one for all overfits less where labels are rare) and recorded in ``model.json`` under
-``threshold``.
+``threshold``. Models trained on its answers keep it: their probabilities are fitted to the same; a linear
+model has its own.
 """
 
 from collections.abc import Sequence

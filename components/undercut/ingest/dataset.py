@@ -145,7 +145,7 @@ def _ingest_labelled(
         separator = config.label_separator if several else None
         staged = stage(sources, Path(folder) / "rows.arrow", rules, config.split, separator)
         _check_read(staged, sources)
-        keys = staged.keys()
+        keys = staged.keys
         near = _near_duplicates(staged, keys, config.near_duplicates) if config.near_duplicates else None
         events.progress(0, 1, f"{len(keys.text):,} rows: which split, which repeated")
         fates, cut = decide(keys, config.seed, near)

@@ -30,12 +30,16 @@ def check_separator(separator: str) -> None:
         raise ConfigurationError("label_separator", separator, allowed, "Leave it empty for one label a row")
 
 
-def clean_labels(value: object, separator: str) -> tuple[str, ...]:
+def clean_labels(value: object, separator: str | None) -> tuple[str, ...]:
     """Return the sorted labels of a cell: of a list, or of a string cut at the separator; none if it is empty.
+
+    Without a separator (empty) labels come as lists, or as one label; None: every cell is one label.
 
     Raises:
         Rejected: the cell is absent, or one of its labels is missing or cannot be one.
     """
+    if separator is None:
+        return (clean_label(value),)
     if isinstance(value, list):
         return tuple(sorted({clean_label(part) for part in value}))
     if value is None:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from undercut import events
 from undercut.errors import ConfigurationError
 from undercut.ingest import columns
-from undercut.ingest.clean import Rejected, as_string, clean_extra, clean_label, read_time, text_keys
+from undercut.ingest.clean import Rejected, as_string, clean_extra, read_time, text_keys
 from undercut.ingest.label_sets import LabelSets, clean_labels
 from undercut.ingest.read import Record, Source
 from undercut.ingest.rules import NO_SPLIT, NO_TIME, REJECTED, Tally
@@ -48,17 +48,6 @@ class Rows:
     given: "array[int]" = field(default_factory=lambda: array("B"))
     repairs: "array[int]" = field(default_factory=lambda: array("B"))
     times: "array[float]" = field(default_factory=lambda: array("d"))
-
-    def as_keys(self, sets: LabelSets | None = None) -> Keys:
-        """Return what the split is decided by, without copying it."""
-        return Keys(
-            text=np.frombuffer(self.texts, np.uint64),
-            words=np.frombuffer(self.words, np.uint64),
-            label=np.frombuffer(self.labels, np.int32),
-            given=np.frombuffer(self.given, np.uint8),
-            time=np.frombuffer(self.times, np.float64),
-            sets=sets,
-        )
 
 
 class _Clean(NamedTuple):
@@ -94,9 +83,18 @@ class Staged:
         numbers = self.label_numbers
         return LabelSets.of([[numbers[label] for label in labels] for labels in self.label_sets], len(numbers))
 
+    @property
     def keys(self) -> Keys:
-        """Return what the split is decided by."""
-        return self.rows.as_keys(self.sets if self.multi_label else None)
+        """Return what the split is decided by, without copying it."""
+        rows = self.rows
+        return Keys(
+            text=np.frombuffer(rows.texts, np.uint64),
+            words=np.frombuffer(rows.words, np.uint64),
+            label=np.frombuffer(rows.labels, np.int32),
+            given=np.frombuffer(rows.given, np.uint8),
+            time=np.frombuffer(rows.times, np.float64),
+            sets=self.sets if self.multi_label else None,
+        )
 
     def keep(self, clean: _Clean, timed: bool) -> None:
         """Note a row that goes on.
@@ -135,8 +133,7 @@ class _Cleaner:
         by_name = {name: i for i, name in source.extras.items()}
         self._extras = [by_name.get(name) for name in names]
         self._text, self._label, self._rules = source.text, source.label, rules
-        self._given, self._labels = _FIELDS[source.field], dict[str, tuple[str, ...]]()
-        self._separator = separator
+        self._given, self._labels, self._separator = _FIELDS[source.field], dict[str, tuple[str, ...]](), separator
         kind, _, column = split.partition(":")
         own = column if self._given == TRAIN else ""
         at = columns.position(source.reader.columns, own, "split", source.uri) if own else None
@@ -165,12 +162,10 @@ class _Cleaner:
         return _Clean(text, labels, extras, repairs | record.repair, given, moment)
 
     def _clean_labels(self, value: object) -> tuple[str, ...]:
-        if not isinstance(value, str):
-            return (clean_label(value),) if self._separator is None else clean_labels(value, self._separator)
-        known = self._labels.get(value)
+        known = self._labels.get(value) if isinstance(value, str) else None
         if known is None:
-            known = (clean_label(value),) if self._separator is None else clean_labels(value, self._separator)
-            if len(self._labels) < MAX_LABELS:
+            known = clean_labels(value, self._separator)
+            if isinstance(value, str) and len(self._labels) < MAX_LABELS:
                 self._labels[value] = known
         return known
 
