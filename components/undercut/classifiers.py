@@ -29,13 +29,16 @@ def check_base(base: Path, uri: str) -> str:
     """Return the digest of a base model's folder.
 
     Raises:
-        ConfigurationError: a file is missing.
+        ConfigurationError: a file is missing, or the model was pruned of attention heads.
     """
     for name in BASE_FILES:
         if not (base / name).is_file():
             raise ConfigurationError(
                 "base_model", uri, f"a folder with {name}", "Save it with save_pretrained and a fast tokenizer"
             )
+    if (base / artifacts.MODEL).is_file() and artifacts.load(base, artifacts.MODEL).get("parameters", {}).get("heads"):
+        remedy = "Give the model that it was made from; prune after fine-tuning"
+        raise ConfigurationError("base_model", uri, "a base whose layers have all their attention heads", remedy)
     return digest(base)
 
 

@@ -109,7 +109,7 @@ def decided(probabilities: FloatArray, threshold: float | None) -> NDArray[np.in
 def same(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.bool_]:
     """Tell of each row whether two answers are one, shape (rows,); of label sets, whether every label agrees."""
     equal: NDArray[np.bool_] = first == second
-    return equal.all(axis=1) if equal.ndim == 2 else equal
+    return np.asarray(equal.all(axis=1)) if equal.ndim == 2 else equal
 
 
 def names(predictor: Any, probabilities: FloatArray) -> list[Any]:

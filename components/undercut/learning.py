@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from undercut import artifacts, checkpoints, events, workspace
+from undercut.attention_heads import head_counts
 from undercut.encoders import copy_tokenizer
 from undercut.fitting import FitConfig, FitResult, fit
 from undercut.tasks.distillation import Distillation
@@ -130,10 +131,11 @@ def write_student(
     output.mkdir(parents=True, exist_ok=True)
     student.save_pretrained(output)
     copy_tokenizer(reading.tokenizer if reading else teacher, output)
+    heads = head_counts(student)
     content = artifacts.content(artifacts.load(teacher, artifacts.MODEL)) | {
         "structure": structure,
         "method": method,
-        "parameters": parameters,
+        "parameters": parameters | ({"heads": heads} if heads else {}),
         "parameter_count": sum(p.numel() for p in student.parameters()),
         "metrics": {"curve": list(result.curve)},
     }

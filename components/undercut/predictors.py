@@ -157,16 +157,12 @@ class TorchPredictor:
 
     def __init__(self, folder: Path, manifest: artifacts.Manifest, threads: int, adapted: Any = None) -> None:
         import torch
-        from transformers import AutoModelForSequenceClassification
+
+        from undercut.encoders import load_model
 
         torch.set_num_threads(threads)
         self._torch = torch
-        self._model = (
-            adapted
-            or AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-            ).eval()
-        )
+        self._model = adapted or load_model(folder, manifest)
         self._tokenizer = BatchTokenizer(folder, manifest["max_length"])
         self.labels = tuple(manifest["labels"])
 

@@ -8,7 +8,7 @@ from undercut import artifacts
 from undercut.errors import ConfigurationError
 from undercut.ingest import near_duplicates
 from undercut.ingest.dataset import IngestConfig, ingest
-from undercut.ingest.near_duplicates import SIGNATURE, NearDuplicates, band_rows, write_signatures
+from undercut.ingest.near_duplicates import SIGNATURE, NearDuplicates, band_rows, write_keys, write_signatures
 from undercut.ingest.stream import RowStream
 
 WORDS = [
@@ -112,14 +112,15 @@ def test_labels_keep_near_duplicates_apart_within_a_split_and_not_across(tmp_pat
     assert any(jaccard(a, b) > 0.8 for i, a in enumerate(splits["train"]) for b in splits["train"][:i])
 
 
-def test_every_band_of_many_unlike_texts_is_worked_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_band_of_many_unlike_texts_is_worked_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows share their first band; the rounds compare each with the first that is left."""
     monkeypatch.setattr(near_duplicates, "MAXIMUM_ROUNDS", 8)
     rows = np.random.default_rng(0).integers(0, 2**16, (12, SIGNATURE)).astype(np.uint16)
     rows[:, :7] = 1
     rows[6:] = rows[:6]
     fates = np.zeros(12, np.uint8)
-    NearDuplicates(signatures=rows, label=np.zeros(12, np.int32), threshold=0.8, fate=9, splits=3).reject(fates)
+    keys, label = write_keys(rows, tmp_path / "keys", 0.8), np.zeros(12, np.int32)
+    NearDuplicates(signatures=rows, keys=keys, label=label, threshold=0.8, fate=9, splits=3).reject(fates)
     assert fates.tolist() == [0] * 6 + [9] * 6
 
 

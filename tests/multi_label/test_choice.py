@@ -75,11 +75,11 @@ def test_candidates_are_compared_by_the_bars_metric(measured: Measured, tmp_path
         difference = compare_evaluations(first, second, metric=metric)["difference"]
         assert difference["value"] == pytest.approx(figures[0][metric]["value"] - figures[1][metric]["value"])
         assert difference["low"] <= difference["value"] <= difference["high"]
-    (entry,) = choose(measured, tmp_path)["comparisons"]
     against = compare_evaluations(first, second, metric="micro_f1")
-    sign = 1 if entry["candidate"] == "finetuned/as-is" else -1
-    assert entry["difference"]["value"] == pytest.approx(sign * against["difference"]["value"])
-    assert entry["p_value"] == against["p_value"]
+    for entry in choose(measured, tmp_path)["comparisons"]:
+        sign = 1 if entry["candidate"] == "finetuned/as-is" else -1
+        assert entry["difference"]["value"] == pytest.approx(sign * against["difference"]["value"])
+        assert entry["p_value"] == against["p_value"]
 
 
 def test_a_bar_too_high_is_missed_by_its_name(measured: Measured, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 from undercut import artifacts
 from undercut.compress.structures import compress
 from undercut.errors import ConfigurationError
-from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.finetune.classifier import finetune
+from undercut.finetune.settings import FinetuneConfig
 from undercut.label_sets import predicted
 from undercut.predictors import load_predictor
 from undercut.quantize.export import QuantizeConfig, quantize

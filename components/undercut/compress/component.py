@@ -21,7 +21,7 @@ def compress(
         data: dataset folder.
         model: the model of that structure.
         scratch: a language model pretrained from scratch, which the structure scratch starts from.
-        structure: finetuned, linear, linear-teacher, distilled-N, pruned-LxP, static-D, scratch; a module of undercut.compress, an argument after a dash.
+        structure: finetuned, linear, linear-teacher, distilled-N, pruned-LxPxH, static-D, scratch; a module of undercut.compress, an argument after a dash.
         seed: of whatever is random in making it.
     """
     from pathlib import Path

@@ -42,7 +42,7 @@ def ingest(
         near_duplicates: similarity (Jaccard, of five-byte shingles) from which texts count as one; 0 for off.
         quality_filter: reject documents of raw text that are lists, code, menus or repetition (Gopher's rules).
         languages: keep only texts in these, such as en,de; any keeps all; both add the column language. Empty for off.
-        mask_pii: write <EMAIL>, <URL>, <IBAN>, <CARD>, <IP>, <PHONE> in place of personal data of these forms.
+        mask_pii: write <EMAIL>, <URL>, <IBAN>, <CARD>, <ID>, <IP>, <PHONE> in place of personal data of these forms.
         seed: chooses the rows of the splits that are cut.
         settings: each stands in for the argument of its name.
     """

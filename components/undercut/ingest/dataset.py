@@ -3,9 +3,11 @@
 Two passes. The first (``staging``) reads each source once and stages the cleaned rows on disk; then
 ``split`` decides by 22 bytes a row where each goes; the second pass copies the staged rows to each
 split's Parquet files, batch by batch. No text stays in memory longer than its batch, so a source may
-be larger than the memory; it needs about its own size of free disk. Raw text is ``raw_text.py``'s.
+be larger than the memory; it needs about its own size of free disk, and 400 bytes a row more where near-duplicates are
+looked for. Raw text is ``raw_text.py``'s.
 """
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +21,8 @@ from undercut import artifacts, events
 from undercut.artifacts import SPLITS
 from undercut.errors import ConfigurationError
 from undercut.ingest.label_sets import check_separator
-from undercut.ingest.raw_text import ingest_raw_text
+from undercut.ingest.raw_rules import SPLITS as RAW_SPLITS
+from undercut.ingest.raw_text import STAGED, ingest_raw_text
 from undercut.ingest.read import Source, open_source
 from undercut.ingest.rules import MINIMUM_LABEL_ROWS, NEAR_DUPLICATE
 from undercut.ingest.split import FATES, TEST, TRAIN, VALIDATION, Fates, Keys, RejectNear, decide
@@ -99,6 +102,7 @@ def ingest(config: IngestConfig, output: Path) -> artifacts.Manifest:
     sources = _open(config)
     rules = TextRules(config.max_characters, config.languages, config.mask_pii)
     output.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(output)
     content: dict[str, Any] = {"task": "language-modelling", "labels": [], "rows": {}, "columns": []}
     labelled = np.empty(0, np.uint64)
     if sources:
@@ -116,22 +120,34 @@ def ingest(config: IngestConfig, output: Path) -> artifacts.Manifest:
         content = content | {"rows": content["rows"] | raw["rows"], "unlabelled": raw}
     if config.mask_pii:
         content["masked"] = dict(sorted(rules.masked.items()))
+    events.progress(0, 1, "digests of the files written")
     manifest = artifacts.seal(output, artifacts.DATASET, content)
     events.message(_summary(manifest))
     return manifest
+
+
+def _remove_earlier(output: Path) -> None:
+    """Remove what an earlier attempt left: a killed one its staged rows, which would be sealed with the rest."""
+    (output / artifacts.DATASET).unlink(missing_ok=True)
+    for folder in output.glob(f"{STAGED}*/"):
+        shutil.rmtree(folder)
+    for split in (*SPLITS, *RAW_SPLITS):
+        for path in artifacts.split_files(output, split):
+            path.unlink()
 
 
 def _ingest_labelled(
     config: IngestConfig, sources: list[Source], rules: TextRules, output: Path
 ) -> tuple[dict[str, Any], NDArray[np.uint64]]:
     """Write the three splits; return what the manifest says of them, and the held-out rows' words keys."""
-    with tempfile.TemporaryDirectory(prefix="staged-", dir=output) as folder:
+    with tempfile.TemporaryDirectory(prefix=STAGED, dir=output) as folder:
         several = bool(config.label_separator) or any(source.lists for source in sources)
         separator = config.label_separator if several else None
         staged = stage(sources, Path(folder) / "rows.arrow", rules, config.split, separator)
         _check_read(staged, sources)
         keys = staged.keys()
         near = _near_duplicates(staged, keys, config.near_duplicates) if config.near_duplicates else None
+        events.progress(0, 1, f"{len(keys.text):,} rows: which split, which repeated")
         fates, cut = decide(keys, config.seed, near)
         _check_kept(staged, keys, sources, fates)
         written = write_splits(staged, fates, [source.uri for source in sources], output)
@@ -143,11 +159,17 @@ def _ingest_labelled(
 
 def _near_duplicates(staged: Staged, keys: Keys, threshold: float) -> RejectNear:
     # Imported here: only where near-duplicates are looked for does it cost its import.
-    from undercut.ingest.near_duplicates import NearDuplicates, write_signatures
+    from undercut.ingest.near_duplicates import NearDuplicates, write_keys, write_signatures
 
     signatures = write_signatures(staged.path, staged.path.with_name("signatures"), len(keys.text))
-    fate, splits = FATES.index(NEAR_DUPLICATE), len(SPLITS)
-    return NearDuplicates(signatures=signatures, label=keys.label, threshold=threshold, fate=fate, splits=splits).reject
+    return NearDuplicates(
+        signatures=signatures,
+        keys=write_keys(signatures, staged.path.with_name("keys"), threshold),
+        label=keys.label,
+        threshold=threshold,
+        fate=FATES.index(NEAR_DUPLICATE),
+        splits=len(SPLITS),
+    ).reject
 
 
 def _open(config: IngestConfig) -> list[Source]:

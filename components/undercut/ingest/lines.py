@@ -8,6 +8,7 @@ For the same reason a record may not go on for more than ``MAX_RECORD_LINES`` li
 
 import gzip
 import io
+import os
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class Lines:
         self.record: list[str] = []
         self._stream, self._raw = stream, raw
         self._readline = stream.readline
+        self._size = os.fstat(raw.fileno()).st_size
         self._returned: deque[str] = deque()
 
     def __iter__(self) -> "Lines":
@@ -65,8 +67,8 @@ class Lines:
 
     @property
     def position(self) -> int:
-        """Return the bytes of the file (compressed, if it is) that were read."""
-        return self._raw.tell()
+        """Return the bytes of the file (compressed, if it is) that were read; of a closed one, its size."""
+        return self._size if self._raw.closed else self._raw.tell()
 
     def _skip_rest(self) -> None:
         while (part := self._readline(MAX_LINE)) and part[-1] != "\n":

@@ -6,8 +6,9 @@ cut to 16 bits each (Li and König 2010, "b-Bit Minwise Hashing"); the share of 
 Jaccard similarity, with a standard error of 0.035 at 0.8. Texts that agree in a band of the signature
 are compared, and only those.
 
-Signatures lie on disk, 256 bytes a row; memory holds 16 bytes a row while a band is worked on. Nothing
-but looking at candidates happens in Python: shingles are made by NumPy from Arrow's own buffer.
+Signatures lie on disk, 256 bytes a row, and a key for each band, 144 bytes a row at 0.8, laid band by band: a band
+reads its own keys and no more. Memory holds 16 bytes a row while a band is worked on. Nothing but looking at
+candidates happens in Python: shingles are made by NumPy from Arrow's own buffer.
 """
 
 from dataclasses import dataclass
@@ -61,6 +62,31 @@ def write_signatures(staged: Path, path: Path, rows: int) -> NDArray[np.uint16]:
     return signatures
 
 
+def write_keys(signatures: NDArray[np.uint16], path: Path, threshold: float) -> NDArray[np.uint64]:
+    """Hash each band of the signatures to a key.
+
+    Args:
+        signatures: shape (rows, 128).
+        path: the file to write.
+        threshold: the Jaccard similarity to find.
+
+    Returns:
+        The file as an array of shape (bands, rows).
+    """
+    width, rows = band_rows(threshold), len(signatures)
+    keys = np.memmap(path, np.uint64, "w+", shape=(SIGNATURE // width, rows))
+    for at in range(0, rows, _CHUNK_ROWS):
+        part = np.asarray(signatures[at : at + _CHUNK_ROWS])
+        for band, values in enumerate(keys[:, at : at + _CHUNK_ROWS]):
+            values[:] = 0
+            for column in part[:, band * width : (band + 1) * width].T:
+                values[:] = (values ^ column) * _MULTIPLIER
+                values ^= values >> np.uint64(29)
+        if at % (64 * _CHUNK_ROWS) == 0:
+            events.progress(at, rows, f"{at:,} rows compared: keys")
+    return keys
+
+
 def _signatures(texts: pa.StringArray, first_row: int) -> NDArray[np.uint16]:
     hashes, counts = _shingles(texts)
     offsets = np.r_[0, np.cumsum(counts)].astype(np.uint64)
@@ -91,10 +117,12 @@ def _shingles(texts: pa.StringArray) -> tuple[NDArray[np.uint64], NDArray[np.int
 class NearDuplicates:
     """Rejects the lesser of each pair of texts at or above a Jaccard similarity.
 
-    ``signatures`` has shape (rows, 128), ``label`` shape (rows,); ``fate`` is what a rejected row gets.
+    ``signatures`` has shape (rows, 128), ``keys`` (bands, rows), ``label`` (rows,); ``fate`` is what a rejected row
+    gets.
     """
 
     signatures: NDArray[np.uint16]
+    keys: NDArray[np.uint64]
     label: NDArray[np.int32]
     threshold: float
     fate: int
@@ -110,24 +138,14 @@ class NearDuplicates:
             fates: each row's split, or a reason above all splits; changed in place.
             across_only: leave pairs within a split alone.
         """
-        width = band_rows(self.threshold)
-        bands = SIGNATURE // width
-        for band in range(bands):
+        for band, of_band in enumerate(self.keys):
             alive = np.flatnonzero(fates < self.splits)
-            keys = self._band(alive, slice(band * width, (band + 1) * width))
+            keys = of_band[alive]
             for part in in_parts(keys):
                 self._compare(fates, alive[part], keys[part], across_only)
-            events.progress(band + 1, bands, f"{len(alive):,} rows compared: band {band + 1} of {bands}")
-
-    def _band(self, rows: NDArray[np.int64], columns: slice) -> NDArray[np.uint64]:
-        keys = np.empty(len(rows), np.uint64)
-        for at in range(0, len(rows), _CHUNK_ROWS):
-            values = np.zeros(len(rows[at : at + _CHUNK_ROWS]), np.uint64)
-            for column in self.signatures[rows[at : at + _CHUNK_ROWS], columns].T:
-                values = (values ^ column) * _MULTIPLIER
-                values ^= values >> np.uint64(29)
-            keys[at : at + _CHUNK_ROWS] = values
-        return keys
+            events.progress(
+                band + 1, len(self.keys), f"{len(alive):,} rows compared: band {band + 1} of {len(self.keys)}"
+            )
 
     def _compare(self, fates: Fates, rows: NDArray[np.int64], keys: NDArray[np.uint64], across_only: bool) -> None:
         """Compare all rows of one key with the first; what is unlike the first, with the next that is."""

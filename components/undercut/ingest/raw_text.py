@@ -1,7 +1,8 @@
 """Raw text to unlabelled shards: ``unlabelled-00000.parquet`` and on, a part held out for validation.
 
 Two passes, as for labelled text: the first reads, cleans and stages every paragraph and keeps 13 bytes of
-it in memory; then it is decided by those which are kept and which are held out; the second pass writes.
+it in memory; then it is decided by those which are kept and which are held out (at most 24 bytes a paragraph more);
+the second pass writes.
 """
 
 import contextlib
@@ -14,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from undercut import events, storage
 from undercut.errors import ConfigurationError
 from undercut.ingest import paragraphs
 from undercut.ingest.clean import Rejected, text_keys
+from undercut.ingest.held_out import HELD_OUT_SHARE, hold_out
 from undercut.ingest.quality import Quality
 from undercut.ingest.raw_rules import (
     BITS,
@@ -34,13 +37,11 @@ from undercut.ingest.raw_rules import (
 )
 from undercut.ingest.rules import Tally
 from undercut.ingest.shards import Shards
-from undercut.ingest.split import in_parts, shuffled
+from undercut.ingest.split import in_parts
 from undercut.ingest.stream import RowStream
 from undercut.ingest.text_rules import TextRules
 
-HELD_OUT_SHARE = 0.05
-# Fewer documents than this cannot be held out whole; then blocks of paragraphs are.
-MINIMUM_DOCUMENTS, BLOCK_PARAGRAPHS = 20, 64
+STAGED = "staged-"  # how the folder of an attempt's temporary files begins
 MINIMUM_PARAGRAPHS = 2
 _PROGRESS_ROWS, _PROGRESS_SECONDS = 1024, 0.5
 
@@ -91,13 +92,15 @@ def ingest_raw_text(
     """
     path, shown = storage.local_path(uri, "unlabelled_source"), storage.without_pin(uri)
     files, others = paragraphs.find_files(path, "unlabelled_source", shown)
-    with tempfile.TemporaryDirectory(prefix="staged-", dir=output) as folder:
+    with tempfile.TemporaryDirectory(prefix=STAGED, dir=output) as folder:
         staged = Path(folder) / "paragraphs.arrow"
         read = _stage(files, staged, rules, quality, shown)
         fates = _reject(read, labelled)
         if near_duplicates:
             _reject_near(fates, staged, near_duplicates)
-        _hold_out(read, fates, seed)
+        words, documents = np.frombuffer(read.words, np.uint64), np.frombuffer(read.documents, np.uint32)
+        usable = len(read.faults) - sum(1 for fault in read.faults if fault)
+        unit = hold_out(fates, words, documents, usable, seed)
         names = [p.relative_to(path).as_posix() if path.is_dir() else p.name for p in files]
         characters = _write(read, fates, staged, names, output, bool(rules.wanted))
     counts = np.bincount(fates, minlength=len(FATES))
@@ -121,7 +124,7 @@ def ingest_raw_text(
         "files": len(files),
         "files_passed_over": others,
         "source": {"uri": shown, "sha256": storage.digest(path)},
-        "held_out": {"share": HELD_OUT_SHARE, "by": _unit(read), "seed": seed},
+        "held_out": {"share": HELD_OUT_SHARE, "by": unit, "seed": seed},
     }
 
 
@@ -131,7 +134,8 @@ def _stage(files: list[Path], staged: Path, rules: TextRules, quality: bool, uri
     with contextlib.closing(RowStream(staged, _STAGED)) as stream:
         for number, path in enumerate(files):
             document, measured = -1, Quality()
-            for paragraph in paragraphs.read(path, "unlabelled_source", uri, rules.max_characters):
+            found = paragraphs.read(path, "unlabelled_source", uri, rules.max_characters)
+            for paragraph in rules.ahead(found, lambda p: None if p.fault else p.text, lambda p: len(p.text)):
                 if paragraph.document != document:
                     _end_document(read, measured, quality and document >= 0)
                     document, measured = paragraph.document, Quality()
@@ -175,9 +179,12 @@ def _reject(read: _Read, labelled: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Return each staged paragraph's index into ``FATES``: 0, or a reason."""
     words, documents = np.frombuffer(read.words, np.uint64), np.frombuffer(read.documents, np.uint32)
     fates = np.frombuffer(read.faults, np.uint8)[documents]
-    fates[(fates == 0) & np.isin(words, labelled)] = FATES.index(IN_TEST)
+    labelled = np.append(np.unique(labelled), np.uint64(2**64 - 1))  # sorted, and with an end for the search
     for rows in in_parts(words):
         rows = rows[fates[rows] == 0]
+        in_test = labelled[np.searchsorted(labelled[:-1], words[rows])] == words[rows]
+        fates[rows[in_test]] = FATES.index(IN_TEST)
+        rows = rows[~in_test]
         first = rows[np.unique(words[rows], return_index=True)[1]]
         fates[np.setdiff1d(rows, first, assume_unique=True)] = FATES.index(REPEATED_PARAGRAPH)
     return fates
@@ -185,31 +192,13 @@ def _reject(read: _Read, labelled: NDArray[np.uint64]) -> NDArray[np.uint8]:
 
 def _reject_near(fates: NDArray[np.uint8], staged: Path, threshold: float) -> None:
     # Imported here: only where near-duplicates are looked for does it cost its import.
-    from undercut.ingest.near_duplicates import NearDuplicates, write_signatures
+    from undercut.ingest.near_duplicates import NearDuplicates, write_keys, write_signatures
 
     signatures = write_signatures(staged, staged.with_name("signatures"), len(fates))
-    one_label, fate = np.zeros(len(fates), np.int32), FATES.index(NEAR_PARAGRAPH)
-    NearDuplicates(signatures=signatures, label=one_label, threshold=threshold, fate=fate, splits=1).reject(fates)
-
-
-def _hold_out(read: _Read, fates: NDArray[np.uint8], seed: int) -> None:
-    """Move whole documents, or blocks of paragraphs where there are few, to the validation split."""
-    words, documents = np.frombuffer(read.words, np.uint64), np.frombuffer(read.documents, np.uint32)
-    kept = np.flatnonzero(fates == 0)
-    if len(kept) < MINIMUM_PARAGRAPHS:
-        return
-    unit = documents[kept].astype(np.int64)
-    if _unit(read) == "block":
-        unit = np.arange(len(kept)) // min(BLOCK_PARAGRAPHS, max(1, len(kept) // MINIMUM_DOCUMENTS))
-    units, firsts = np.unique(unit, return_index=True)
-    order = np.argsort(shuffled(words[kept[firsts]], seed))
-    held = units[order[: max(1, round(HELD_OUT_SHARE * len(units)))]]
-    fates[kept[np.isin(unit, held)]] = SPLITS.index("unlabelled_validation")
-
-
-def _unit(read: _Read) -> str:
-    usable = len(read.faults) - sum(1 for fault in read.faults if fault)
-    return "document" if usable >= MINIMUM_DOCUMENTS else "block"
+    keys = write_keys(signatures, staged.with_name("keys"), threshold)
+    label, fate = np.zeros(len(fates), np.int32), FATES.index(NEAR_PARAGRAPH)
+    near = NearDuplicates(signatures=signatures, keys=keys, label=label, threshold=threshold, fate=fate, splits=1)
+    near.reject(fates)
 
 
 def _write(
@@ -230,7 +219,7 @@ def _write(
             for i, shard in enumerate(shards):
                 chosen = rows.filter(pa.array(fates[part] == i))
                 shard.append(chosen)
-                characters[i] += sum(map(len, chosen["text"].to_pylist()))
+                characters[i] += pc.sum(pc.utf8_length(chosen["text"])).as_py() or 0
             _explain(read, batch, fates[part], repairs[part], names)
             events.progress(start, len(fates), f"{start:,} paragraphs written")
     return characters

@@ -75,8 +75,8 @@ REPAIRED = {
     BAD_UTF8: f"Up to {BAD_UTF8_SHARE:.0%} of a text's characters that are not valid UTF-8 become U+FFFD.",
     CONTROL: "NUL, other control characters and byte order marks are removed from the text.",
     KEYS: "Keys that the first JSON record does not have are dropped.",
-    MASKED: "E-mail and web addresses, IBANs, card numbers, IP addresses and telephone numbers become <EMAIL>, <URL>, "
-    "<IBAN>, <CARD>, <IP>, <PHONE>.",
+    MASKED: "E-mail and web addresses, IBANs, card numbers, identity numbers (US, Chinese), IP addresses and telephone "
+    "numbers become <EMAIL>, <URL>, <IBAN>, <CARD>, <ID>, <IP>, <PHONE>.",
 }
 
 REASONS = tuple(REJECTED)

@@ -174,11 +174,20 @@ class _Cleaner:
                 self._labels[value] = known
         return known
 
+    def text(self, record: Record) -> object:
+        """Return the value of the text's column; None for a record that was not read."""
+        return None if record.fault else record.values[self._text]
+
     def show(self, record: Record) -> str:
         """Return what an example of the record says."""
         if record.fault:
             return " | ".join(str(value) for value in record.values)
         return as_string(record.values[self._text]) or ""
+
+
+def _characters(record: Record) -> int:
+    """Return a record's size; a list or mapping, whose size is not known, counts as a long text."""
+    return sum(len(v) if isinstance(v, str | bytes) else (1 << 16) * isinstance(v, list | dict) for v in record.values)
 
 
 def _open_stream(path: Path, names: Sequence[str]) -> RowStream:
@@ -226,7 +235,8 @@ def stage(sources: Sequence[Source], path: Path, rules: TextRules, split: str, s
     with contextlib.closing(_open_stream(path, names)) as file:
         for number, (source, cleaner) in enumerate(zip(sources, cleaners, strict=True)):
             before = row
-            for record in source.reader.records(source.text, source.label, rules.max_characters):
+            records = source.reader.records(source.text, source.label, rules.max_characters)
+            for record in rules.ahead(records, cleaner.text, _characters):
                 if row % _PROGRESS_ROWS == 0:
                     progress.report(source.reader.position, row)
                 try:

@@ -1,13 +1,21 @@
 """What is done to every text: cleaned, kept if it is in a wanted language, personal data masked if asked for."""
 
+import contextlib
 from collections import Counter
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from undercut.errors import ConfigurationError
 from undercut.ingest.clean import Rejected, clean_text
 from undercut.ingest.personal_data import mask
 from undercut.ingest.rules import LANGUAGE, MASKED, REPAIR_BITS
 
+if TYPE_CHECKING:
+    from undercut.ingest.languages import Languages, Told
+
+Item = TypeVar("Item")
+# So many texts have their languages told together, or fewer long ones.
+BATCH_TEXTS, BATCH_CHARACTERS = 1024, 1 << 20
 # Below this probability a language is not told: "ok" may be in any.
 SURE = 0.5
 UNKNOWN = "und"  # ISO 639-2 for undetermined
@@ -38,10 +46,47 @@ class TextRules:
         """
         self.max_characters, self.masked = max_characters, Counter[str]()
         self.wanted = frozenset(code.strip().lower() for code in languages.split(",") if code.strip())
-        self._mask, self._identifier = mask_pii, _identifier() if self.wanted else None
-        if self._identifier and not self.wanted <= (known := {*self._identifier.labels, ANY}):
+        self._mask, self._languages = mask_pii, _languages() if self.wanted else None
+        self._ready = dict[object, Cleaned]()
+        if self._languages and not self.wanted <= (known := {*self._languages.labels, ANY}):
             allowed = f"codes with commas between them, of any, {', '.join(sorted(known - {ANY}))}"
             raise ConfigurationError("languages", languages, allowed)
+
+    def ahead(
+        self, items: Iterable[Item], value: Callable[[Item], object], characters: Callable[[Item], int]
+    ) -> Iterator[Item]:
+        """Yield the items as they come; where languages are asked, those of a batch are told before its first.
+
+        Args:
+            items: what holds the values that :meth:`clean` will be given.
+            value: returns an item's value.
+            characters: returns an item's size, all its values together.
+        """
+        if not self._languages:
+            yield from items
+            return
+        batch, size = list[Item](), 0
+        for item in items:
+            batch.append(item)
+            size += characters(item)
+            if len(batch) >= BATCH_TEXTS or size >= BATCH_CHARACTERS:
+                self._make_ready(self._languages, map(value, batch))
+                yield from batch
+                batch, size = [], 0
+        self._make_ready(self._languages, map(value, batch))
+        yield from batch
+
+    def _make_ready(self, languages: "Languages", values: Iterable[object]) -> None:
+        cleaned = dict[object, tuple[str, int]]()
+        for value in values:
+            if isinstance(value, str | bytes) and value not in cleaned:
+                with contextlib.suppress(Rejected):  # clean() will say so in its turn
+                    cleaned[value] = clean_text(value, self.max_characters)
+        told = languages.tell([text for text, _ in cleaned.values()])
+        self._ready = {
+            value: Cleaned(text, repairs, _sure(found))
+            for (value, (text, repairs)), found in zip(cleaned.items(), told, strict=True)
+        }
 
     def clean(self, value: object) -> Cleaned:
         """Apply the rules to one value.
@@ -49,20 +94,27 @@ class TextRules:
         Raises:
             Rejected: with the reason.
         """
-        text, repairs = clean_text(value, self.max_characters)
-        language = ""
-        if self._identifier:
-            found, probability = self._identifier.classify(text)
-            language = found if probability >= SURE else UNKNOWN
-            if language not in self.wanted and language != UNKNOWN and ANY not in self.wanted:
-                raise Rejected(LANGUAGE)
+        text, repairs, language = self._cleaned(value)
+        if language and language not in self.wanted and language != UNKNOWN and ANY not in self.wanted:
+            raise Rejected(LANGUAGE)
         if self._mask and (masked := mask(text, self.masked)) != text:
             text, repairs = masked, repairs | REPAIR_BITS[MASKED]
         return Cleaned(text, repairs, language)
 
+    def _cleaned(self, value: object) -> Cleaned:
+        ready = self._ready.get(value) if isinstance(value, str | bytes) else None
+        if ready:
+            return ready
+        text, repairs = clean_text(value, self.max_characters)
+        return Cleaned(text, repairs, _sure(self._languages.tell([text])[0]) if self._languages else "")
 
-def _identifier() -> Any:
-    # Imported here: its model takes a second to load, and most runs do not ask for languages.
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+def _sure(told: "Told") -> str:
+    return told.language if told.probability >= SURE else UNKNOWN
+
+
+def _languages() -> "Languages":
+    # Imported here: its model takes half a second to load, and most runs do not ask for languages.
+    from undercut.ingest.languages import Languages
+
+    return Languages()

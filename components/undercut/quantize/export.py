@@ -138,11 +138,7 @@ def _exported(model: Path, target: Path, precision: str) -> int:
 def export_onnx(model: Path, target: Path) -> int:
     """Export a classifier, or an adapter with its base, with free batch and length; returns the opset."""
     import torch
-    from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     manifest = artifacts.load(model, artifacts.MODEL)
     if manifest["format"] == "adapter":
@@ -150,9 +146,9 @@ def export_onnx(model: Path, target: Path) -> int:
 
         loaded = load_adapter(model, manifest)
     else:
-        loaded = AutoModelForSequenceClassification.from_pretrained(
-            model, local_files_only=True, use_safetensors=True, attn_implementation="eager"
-        ).eval()
+        from undercut.encoders import load_model
+
+        loaded = load_model(model, manifest, "eager")
 
     class Logits(torch.nn.Module):
         def __init__(self) -> None:

@@ -34,10 +34,10 @@ def quality(run: Run, shown: Row) -> dict[str, Any]:
 
 
 def parts(evaluation: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """Return the parts of the test rows by column, and the rows as hurried people would type them."""
-    found = [(column, list(part)) for column, part in groupby(evaluation["slices"], lambda s: s["column"])]
-    typed = [entry | {"value": entry["perturbation"]} for entry in evaluation.get("robustness") or []]
-    return [*found, ("way of typing, on a sample", typed)] if typed else found
+    """Return the parts of the test rows by column; languages have a section of their own."""
+    of_language = (evaluation.get("languages") or {}).get("column")
+    slices = [entry for entry in evaluation["slices"] if entry["column"] != of_language]
+    return [(column, list(part)) for column, part in groupby(slices, lambda entry: entry["column"])]
 
 
 def confused_pairs(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> list[dict[str, Any]]:
