@@ -1,5 +1,6 @@
 """Recipes and flags to a pipeline's arguments, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,15 @@ def source(tmp_path: Path) -> Path:
 def test_defaults_then_the_recipe_then_flags(lifecycle: PipelineFile, tmp_path: Path, source: Path) -> None:
     recipe = tmp_path / "my.yaml"
     recipe.write_text("source: rows.csv\nseed: 2\nbar: {minimum: 0.9}\nfinetune_settings: {epochs: 2}\n")
-    flags = ["--seed", "3", "--bar.maximum_drop=0.01", "--traffic", "batch", "--finetune_settings.learning_rate", "1e-4"]
+    flags = [
+        "--seed",
+        "3",
+        "--bar.maximum_drop=0.01",
+        "--traffic",
+        "batch",
+        "--finetune_settings.learning_rate",
+        "1e-4",
+    ]
     arguments = resolve(lifecycle, recipe, flags)
     assert arguments["source"] == str(source)
     assert (arguments["seed"], arguments["traffic"]) == (3, "batch")

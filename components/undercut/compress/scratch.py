@@ -33,6 +33,8 @@ def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     Raises:
         CandidateLost: there is no such model, or pretraining was left out.
     """
+    from transformers.utils import logging as transformers_logging
+
     from undercut.classifiers import load_base, longest_text
     from undercut.learning import LearningConfig, Reading, learn, write_student
 
@@ -42,6 +44,8 @@ def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     if pretrained["lost"]:
         raise CandidateLost(f"there is no model pretrained from scratch to start from: {pretrained['lost']}")
     teacher = artifacts.verify(inputs.teacher, artifacts.MODEL)
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     reading = Reading(tokenizer=inputs.scratch, max_length=longest_text(inputs.scratch, teacher["max_length"]))
     config = LearningConfig(
         epochs=EPOCHS, label_weight=LABEL_WEIGHT, state_weight=0.0, train_embeddings=True, seed=seed
