@@ -5,7 +5,7 @@ not fused. ``packed`` is the better plain script, rows of joined paragraphs as t
 makes them, otherwise the same. Tokens are real tokens, padding does not count. All have the same model (BERT
 mini), vocabulary, learning rate and share of masked tokens.
 
-A full run takes about seven minutes on two quiet cores. Smaller: ``UNDERCUT_BENCHMARK_SECONDS`` (of a timing; six
+Sized for less than eight minutes on two quiet cores. Other sizes: ``UNDERCUT_BENCHMARK_SECONDS`` (of a timing; six
 times as long for Shakespeare), ``UNDERCUT_BENCHMARK_ROUNDS``, ``UNDERCUT_BENCHMARK_TOKENS`` (of the losses).
 """
 
