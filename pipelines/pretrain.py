@@ -22,9 +22,11 @@ def pretraining(
     tokenizer: str = "wordpiece",
     vocabulary_size: int = 30522,
     sequence_length: int = 128,
+    next_sentence: bool = False,
     epochs: int = 1,
     learning_rate: float = 1e-3,
     max_seconds: float = 0.0,
+    pretrain_settings: dict = {},  # noqa: B006
     seed: int = 0,
 ):
     """Train a tokenizer and a language model from scratch on raw text, and report its held-out perplexity.
@@ -39,9 +41,11 @@ def pretraining(
         tokenizer: wordpiece or bpe.
         vocabulary_size: tokens of the vocabulary at most.
         sequence_length: tokens of a packed row; also the longest text the model will take.
+        next_sentence: learn as well which sentences follow each other (bert; needs documents of several sentences).
         epochs: passes over the text.
         learning_rate: the schedule's peak.
         max_seconds: stop after this many seconds of training; 0 for no limit.
+        pretrain_settings: more of pretrain, such as batch_tokens 512, masking token, max_steps 1000.
         seed: of the held-out part, the weights, the order of rows and the masks.
     """
     # fmt: off
@@ -51,6 +55,7 @@ def pretraining(
     ).outputs["data"]
     pretrain(
         data=data, architecture=architecture, size=size, tokenizer=tokenizer, vocabulary_size=vocabulary_size,
-        sequence_length=sequence_length, epochs=epochs, learning_rate=learning_rate, max_seconds=max_seconds, seed=seed,
+        sequence_length=sequence_length, next_sentence=next_sentence, epochs=epochs, learning_rate=learning_rate,
+        max_seconds=max_seconds, seed=seed, settings=pretrain_settings,
     )
     # fmt: on

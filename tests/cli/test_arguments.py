@@ -1,5 +1,6 @@
 """Recipes and flags to a pipeline's arguments, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -133,12 +134,15 @@ def test_flags_with_equals_and_dashes() -> None:
 
 
 def test_every_recipe_fits_its_pipeline(lifecycle: PipelineFile) -> None:
+    """A recipe for another pipeline than the lifecycle names it in its summary."""
     recipes = sorted((ROOT / "pipelines" / "recipes").glob("*.yaml"))
     assert recipes
     for recipe in recipes:
-        arguments = pinned(lifecycle, resolve(lifecycle, recipe, []))
-        assert lifecycle.checked(arguments)["candidates"]
-        assert len(recipe_summary(recipe)) > 20
+        summary = recipe_summary(recipe)
+        named = re.search(r"pipelines/\w+\.py", summary)
+        pipeline = load_pipeline(str(ROOT / named[0])) if named else lifecycle
+        assert pipeline.checked(pinned(pipeline, resolve(pipeline, recipe, [])))
+        assert len(summary) > 20
 
 
 def test_steps_are_counted(lifecycle: PipelineFile, source: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification
 from undercut import artifacts
+from undercut.compress.scratch import epochs
 from undercut.compress.structures import compress
 from undercut.deploy.description import requirements
 from undercut.errors import ConfigurationError
@@ -83,6 +84,11 @@ def test_every_form_of_it_is_measured(scratch: Path, small_data: Path, tiny_teac
     assert [p["candidate"] for p in speeds] == ["scratch/as-is", "scratch/fp32", "scratch/int8"]
     assert speeds[2]["bytes"] < speeds[1]["bytes"]
     assert "onnxruntime" in " ".join(requirements(artifacts.load(models[2], artifacts.MODEL)))
+
+
+@pytest.mark.parametrize(("texts", "passes"), [(100, 40), (1000, 20), (50_000, 8)])
+def test_fewer_texts_are_seen_more_often(texts: int, passes: int) -> None:
+    assert epochs(texts) == passes
 
 
 def test_without_such_a_model_it_is_lost(small_data: Path, tiny_teacher: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,9 @@ def test_byte_level_bpe_gives_any_text_back(small_text: Path) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
     assert len(tokenizer.encode("where is my refund")) == 6
     assert tokenizer.get_vocab_size() == 400
+
+
+def test_each_chinese_character_is_a_token(make_unlabelled: Callable[..., Path], tmp_path: Path) -> None:
+    data = make_unlabelled(tmp_path / "data", ["退款还没有到", "我要退货", "什么时候退款"] * 10)
+    tokenizer = train_tokenizer(corpus.shards(data), "wordpiece", 300, lowercase=True)
+    assert tokenizer.encode("什么时候退货").tokens == ["[CLS]", *"什么时候退货", "[SEP]"]

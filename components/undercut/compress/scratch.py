@@ -16,8 +16,10 @@ from undercut.errors import CandidateLost
 
 ARGUMENT = r""
 FORMS = "scratch"
-EPOCHS = 20
+LEARNING_RATE = 1e-3
 LABEL_WEIGHT = 0.5
+# A model that has seen little text before learns slowly: many passes over few texts, fewer over many.
+MINIMUM_EPOCHS, MAXIMUM_EPOCHS, TEXTS_SEEN = 8, 40, 20_000
 
 
 def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
@@ -33,6 +35,8 @@ def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     Raises:
         CandidateLost: there is no such model, or pretraining was left out.
     """
+    from transformers.utils import logging as transformers_logging
+
     from undercut.classifiers import load_base, longest_text
     from undercut.learning import LearningConfig, Reading, learn, write_student
 
@@ -42,9 +46,17 @@ def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     if pretrained["lost"]:
         raise CandidateLost(f"there is no model pretrained from scratch to start from: {pretrained['lost']}")
     teacher = artifacts.verify(inputs.teacher, artifacts.MODEL)
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     reading = Reading(tokenizer=inputs.scratch, max_length=longest_text(inputs.scratch, teacher["max_length"]))
+    rows = artifacts.load(inputs.data, artifacts.DATASET)["rows"]
     config = LearningConfig(
-        epochs=EPOCHS, label_weight=LABEL_WEIGHT, state_weight=0.0, train_embeddings=True, seed=seed
+        epochs=epochs(sum(rows.get(split, 0) for split in ("train", "validation", "unlabelled"))),
+        learning_rate=LEARNING_RATE,
+        label_weight=LABEL_WEIGHT,
+        state_weight=0.0,
+        train_embeddings=True,
+        seed=seed,
     )
     student = load_base(inputs.scratch, teacher["labels"], seed, train_embeddings=True)
     key = f"scratch from {pretrained['digest'][:12]}"
@@ -52,3 +64,8 @@ def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     method = f"{pretrained['method']}, then trained on the fine-tuned model's answers and the labels"
     parameters = {**asdict(config), "pretrained": pretrained["digest"]}
     write_student(student, inputs.teacher, output, "scratch", method, result, parameters, reading)
+
+
+def epochs(texts: int) -> int:
+    """Return the passes over so many texts: about 20,000 texts in all, 8 passes at least and 40 at most."""
+    return max(MINIMUM_EPOCHS, min(MAXIMUM_EPOCHS, TEXTS_SEEN // max(1, texts)))
