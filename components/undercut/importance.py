@@ -75,7 +75,7 @@ def importance(model: PreTrainedModel, ids: Sequence[Sequence[int]], labels: NDA
             layers[i] += ((after - before).detach() * after.grad).sum(dim=(1, 2)).abs().sum()
             neurons[i] += gated(pairs[i][1]).abs().sum(dim=0)
         for part, found_heads in zip(parts, heads, strict=True):
-            gates = gated(part.output).unflatten(1, (part.heads, part.head_size)).sum(dim=2)
+            gates = gated(part.output).reshape(len(rows), part.heads, part.head_size).sum(dim=2)
             found_heads += gates.abs().sum(dim=0)
         model.zero_grad(set_to_none=True)
         done += len(rows)

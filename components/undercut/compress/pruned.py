@@ -121,7 +121,7 @@ def kept_heads(importances: "Sequence[torch.Tensor]", percent: int) -> "list[tor
     """
     import torch
 
-    shares = [values / values.norm().clamp_min(1e-12) for values in importances]
+    shares = [values / torch.linalg.vector_norm(values).clamp_min(1e-12) for values in importances]
     stay = {(layer, int(values.argmax())) for layer, values in enumerate(shares)}
     ranked = sorted(
         ((layer, head) for layer, values in enumerate(shares) for head in range(len(values))),
