@@ -69,10 +69,10 @@ class Search:
         """Return the best figure had within the budget."""
         return max(v for n, v in zip(self.spent, self.values, strict=True) if v is not None and n <= EPOCHS)
 
-    @property
-    def stopped(self) -> int:
-        """Return how many trials were stopped early."""
-        return sum(value is None for value in self.values)
+    def trials(self) -> tuple[int, int]:
+        """Return how many trials ended within the budget, and how many of them were stopped early."""
+        within = [value for n, value in zip(self.spent, self.values, strict=True) if n <= EPOCHS]
+        return len(within), sum(value is None for value in within)
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +143,9 @@ def search(name: str, seed: int, data: Path, base: Path, folder: Path, capsys: p
     ended = run(name, prepare(data, base, config, folder / "checkpoints"), config)
     artifacts.write_json(kept, asdict(ended))
     with capsys.disabled():
-        trials = f"{len(ended.values)} trials, {ended.stopped} stopped, {ended.seconds:.0f} s"
-        print(f"{name}, seed {seed}: {ended.epochs_to(TARGET):.0f} epochs, best {ended.best():.3f}, {trials}")
+        trials, stopped = ended.trials()
+        reached = f"{ended.epochs_to(TARGET):.0f} epochs to {TARGET:.2f}, best {ended.best():.3f}"
+        print(f"{name}, seed {seed}: {reached}, {trials} trials, {stopped} stopped, {ended.seconds:.0f} s")
     return ended
 
 
@@ -164,15 +165,15 @@ def test_searches_on_banking77(banking77: Path, base: Path, tmp_path: Path, caps
     card = artifacts.load(banking77, artifacts.DATASET)
     rows = card["rows"]
     with capsys.disabled():
+        layers = "first layer" if LAYERS == 1 else f"first {LAYERS} layers"
         print(
             f"\n{len(card['labels'])} labels of banking77, {rows['train']} rows to train on, {rows['validation']} to "
-            f"validate on, MiniLM's first {LAYERS} layers, {EPOCHS} epochs a search, seeds {', '.join(map(str, SEEDS))}: median (range)"
+            f"validate on, MiniLM's {layers}, {EPOCHS} epochs a search, {len(SEEDS)} seeds: median (range)"
         )
-        print(f"{'search':<36}{f'epochs to {TARGET:.2f}':>24}{'best accuracy':>26}{'trials':>18}{'s':>7}")
+        print(f"{'search':<36}{f'epochs to {TARGET:.2f}':>24}{'best accuracy':>26}{'trials':>16}{'stopped':>16}")
         for name in SEARCHES:
             these = [s for s in found if s.name == name]
             epochs = middle([s.epochs_to(TARGET) for s in these], 0)
             best = middle([s.best() for s in these], 3)
-            trials = middle([len(s.values) for s in these], 0)
-            seconds = np.median([s.seconds for s in these])
-            print(f"{NAMES[name]:<36}{epochs:>24}{best:>26}{trials:>18}{seconds:>7.0f}")
+            trials, stopped = (middle([s.trials()[i] for s in these], 0) for i in (0, 1))
+            print(f"{NAMES[name]:<36}{epochs:>24}{best:>26}{trials:>16}{stopped:>16}")
