@@ -16,7 +16,8 @@ def test_what_tune_finds_finetune_takes(small_data: Path, settings: dict[str, An
     @dsl.pipeline(name="tuned")
     def tuned(uri: str, base: str) -> None:
         data = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset).output
-        best = tune(data=data, **settings | {"base_model": base, "trials": 2})
+        fixed = {"epochs": 3, "max_length": 32, "refit": False}
+        best = tune(data=data, base_model=base, settings=settings | {"trials": 2}, finetune_settings=fixed)
         finetune(data=data, base_model=base, epochs=1, refit=False, hyperparameters=best.outputs["Output"])
 
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
@@ -27,5 +28,6 @@ def test_what_tune_finds_finetune_takes(small_data: Path, settings: dict[str, An
     trained = artifacts.verify(model, artifacts.MODEL)
     assert len(found["trials"]) == 2
     assert [entry["step"] for entry in found["ledger"]] == ["tune"]
+    assert found["defaults"]["epochs"] == found["trials"][0]["parameters"]["epochs"] == 3
     assert found["hyperparameters"]["epochs"] >= 2
     assert {name: trained["parameters"][name] for name in found["hyperparameters"]} == found["hyperparameters"]

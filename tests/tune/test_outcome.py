@@ -1,7 +1,7 @@
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from undercut.tune.outcome import best, outcome
 from undercut.tune.settings import TuneConfig
@@ -73,6 +73,27 @@ def test_the_gain_is_paired_and_the_price_known() -> None:
     assert found["sentence"].startswith(
         "4 trials took 144 s and $0.04: validation accuracy 0.800 with the defaults, 0.900 with trial 2, a gain of +10.0"
     )
+
+
+def test_the_method_is_part_of_the_answer_where_it_was_searched() -> None:
+    config = TuneConfig(methods="lora")
+    methods = CategoricalDistribution(("full", "lora"))
+    trials = [trial(80, 0.5), trial(90, 0.6), trial(70, 0.6), trial(60, 0.6)]
+    for t, method in zip(trials, ("full", "lora", "lora", "full"), strict=True):
+        t.params = {"method": method, **t.params}
+        t.distributions = {"method": methods, **t.distributions}
+    study = study_of(trials, config)
+    found = outcome(study, study.trials, 100, config)
+    assert found["hyperparameters"] == {
+        "method": "lora",
+        "learning_rate": pytest.approx(1e-4 / 3e-4 * 5e-3),
+        "epochs": 2,
+        "batch_tokens": 512,
+    }
+    assert [t["parameters"]["learning_rate"] for t in found["trials"][::3]] == [1e-4, 1e-4]
+    assert found["learning_rate_ranges"] == {"full": [3e-5, 3e-3], "lora": [pytest.approx(5e-4), pytest.approx(5e-2)]}
+    assert set(found["importances"]) == {"method", "learning_rate", "epochs", "batch_tokens"}
+    assert "with trial 2 (lora), a gain of" in found["sentence"]
 
 
 def test_defaults_that_were_tried_again_are_still_the_defaults() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from undercut import artifacts
-from undercut.errors import ConfigurationError
 from undercut.finetune.settings import FinetuneConfig
 from undercut.hyperparameters import with_hyperparameters
 from undercut.tune.search import study_name, tune
 from undercut.tune.settings import TuneConfig
+from undercut.tuning_figures import tuning_figures
 
 WHAT_DECIDES = ("number", "state", "parameters", "value", "loss", "curve", "stopped_by")
 
@@ -98,7 +98,7 @@ def test_a_killed_search_goes_on_where_it_was(
     assert states[3][0::2] == (3, 2)
     assert "resumed at step" in events.read_text()
     kept = [t for t in decided(manifest) if t["state"] != "failed"]
-    assert [t | {"number": i} for i, t in enumerate(kept)][:3] == decided(found)[:3]
+    assert [t | {"number": i} for i, t in enumerate(kept)] == decided(found)
 
 
 @pytest.mark.slow
@@ -142,12 +142,65 @@ def test_a_study_belongs_to_its_data_base_and_settings() -> None:
         study_name("a" * 64, "b" * 64, TuneConfig(seed=1)),
         study_name("a" * 64, "b" * 64, TuneConfig(metric="loss")),
         study_name("a" * 64, "b" * 64, TuneConfig(train_rows=10)),
+        study_name("a" * 64, "b" * 64, TuneConfig(methods="lora")),
     ]
-    assert len({name, *others}) == 6
+    assert len({name, *others}) == 7
     assert study_name("a" * 64, "b" * 64, TuneConfig(trials=50, max_seconds=9, study_url="postgresql://h/d")) == name
 
 
-def test_a_base_without_weights_is_refused(small_data: Path, tmp_path: Path) -> None:
-    (tmp_path / "base").mkdir()
-    with pytest.raises(ConfigurationError, match=r"base_model: .* config\.json"):
-        tune(small_data, tmp_path / "out", TuneConfig(base_model=str(tmp_path / "base")))
+METHODS = {
+    "methods": "lora,adalora,prefix",
+    "train_embeddings": False,
+    "max_length": 32,
+    "seed": 8,
+    "trials": 5,
+    "learning_rate_high": 5e-3,
+}
+
+
+@pytest.fixture(scope="module")
+def several(small_data: Path, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> artifacts.Manifest:
+    """A search of five trials over four methods."""
+    folder = tmp_path_factory.mktemp("methods")
+    assert start(small_data, folder / "out", settings | METHODS, UNDERCUT_HOME=str(folder / "home")).wait() == 0
+    return artifacts.verify(folder / "out", artifacts.TUNING)
+
+
+@pytest.mark.slow
+def test_adapters_are_tried_and_finetune_takes_the_method(several: artifacts.Manifest) -> None:
+    tried = [t["parameters"]["method"] for t in several["trials"]]
+    assert tried[0] == several["defaults"]["method"] == "full"
+    assert {"lora", "adalora", "prefix"} < set(tried)
+    for t in several["trials"]:
+        low, high = several["learning_rate_ranges"][t["parameters"]["method"]]
+        assert low <= t["parameters"]["learning_rate"] <= high
+        assert 1 <= len(t["curve"]) <= t["parameters"]["epochs"]
+    # The same head on the same base: what differs after an epoch is what was trained.
+    assert len({t["curve"][0]["validation_loss"] for t in several["trials"]}) == 5
+    best = several["trials"][several["best_trial"]]
+    assert several["hyperparameters"] == best["parameters"]
+    taken = with_hyperparameters(FinetuneConfig(), several["hyperparameters"])
+    assert taken.method == best["parameters"]["method"]
+    assert ">method<" in tuning_figures(several)["slices"]
+
+
+@pytest.mark.slow
+def test_a_killed_search_over_methods_goes_on_where_it_was(
+    several: artifacts.Manifest, small_data: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Killed in the middle of AdaLoRA, whose ranks and averages are part of the checkpoint."""
+    number = next(t["number"] for t in several["trials"] if t["parameters"]["method"] == "adalora")
+    events = tmp_path / "events.jsonl"
+    settings = settings | METHODS | {"checkpoint_seconds": 0.01}
+    victim = start(small_data, tmp_path / "out", settings, UNDERCUT_EVENTS=str(events))
+    while not events.exists() or events.read_text().count(f"trial-{number}: epoch 1, loss") < 3:
+        assert victim.poll() is None, "ended before it could be killed"
+        time.sleep(0.005)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert start(small_data, tmp_path / "out", settings, UNDERCUT_EVENTS=str(events)).wait() == 0
+    manifest = artifacts.verify(tmp_path / "out", artifacts.TUNING)
+    assert [t["number"] for t in manifest["trials"] if t["state"] == "failed"] == [number]
+    assert "resumed at step" in events.read_text()
+    kept = [t for t in decided(manifest) if t["state"] != "failed"]
+    assert [t | {"number": i} for i, t in enumerate(kept)] == decided(several)

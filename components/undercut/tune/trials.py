@@ -113,12 +113,15 @@ def _train(
     trial: Trial, first: int, parameters: dict[str, Any], study: Study, material: Material, config: TuneConfig
 ) -> float:
     started, pruned = time.monotonic(), False
+    sign = -1 if config.metric == "accuracy" else 1
 
     def watch(curve: Sequence[dict[str, Any]]) -> bool:
         nonlocal pruned
         # From the checkpoint of a trial that was left behind, the first report brings several epochs.
         for point in curve[len(trial.user_attrs.get("curve", [])) :]:
-            trial.report(point[f"validation_{config.metric}"], step=point["epoch"])
+            # The loss also where accuracy is what counts: in the first epochs accuracy is often that of
+            # guessing, and its order chance, while the loss already tells which trial learns.
+            trial.report(sign * point["validation_loss"], step=point["epoch"])
             pruned = trial.should_prune()
         trial.set_user_attr("curve", list(curve))
         trial.set_user_attr("seconds", time.monotonic() - started)
