@@ -22,7 +22,7 @@ from undercut.errors import ConfigurationError
 from undercut.ingest import columns
 from undercut.ingest.clean import Rejected, as_string, clean_extra, clean_label, read_time, text_keys
 from undercut.ingest.read import Record, Source
-from undercut.ingest.rules import NO_SPLIT, NO_TIME, REJECTED, Tally
+from undercut.ingest.rules import MAX_LABEL_CHARACTERS, NO_SPLIT, NO_TIME, REJECTED, Tally
 from undercut.ingest.split import TEST, TRAIN, VALIDATION, Keys
 from undercut.ingest.stream import RowStream
 from undercut.ingest.text_rules import TextRules
@@ -145,7 +145,7 @@ class _Cleaner:
         known = self._labels.get(value)
         if known is None:
             known = clean_label(value)
-            if len(self._labels) < MAX_LABELS:
+            if len(self._labels) < MAX_LABELS and len(value) <= MAX_LABEL_CHARACTERS:  # before it was trimmed
                 self._labels[value] = known
         return known
 
