@@ -224,11 +224,14 @@ def write_parquet(path: Path) -> Hostile:
 
 
 def write_raw(path: Path) -> Hostile:
-    """Write paragraphs, and at the end a line of 60 MB, which is cut at white space into pieces that are kept."""
+    """Write paragraphs, and at the end a line of 60 MB, which is cut at white space into pieces that are kept.
+
+    It is read in parts of 2**23 characters, so that seven of its words are cut as well.
+    """
     hostile = Hostile(path)
     parts = _lines(RAW_TRAPS, lambda i: b"A good paragraph, number %d." % i, hostile.fates)
     huge = b" ".join(b"word%07d" % i + b"h" * 988 for i in range(HUGE // 1000))
-    hostile.fates.update({KEPT: HUGE // 1000 + 1, "repeated paragraph": -1})  # of the same words the first is kept
+    hostile.fates.update({KEPT: HUGE // 1000 + HUGE // 2**23 + 1, "repeated paragraph": -1})  # the first is kept
     _write(path, b"", [*parts, huge], b"\n\n")
     return hostile
 

@@ -66,7 +66,7 @@ def _plain(lines: Lines, max_characters: int) -> Iterator[Paragraph]:
     for line in chain(lines, [""]):
         ends = not line.strip()
         if waiting and (ends or characters + len(line) > max_characters):
-            pieces = list(_pieces("".join(waiting), max_characters))
+            pieces = list(_pieces("".join(waiting).rstrip(), max_characters))
             for piece in pieces:
                 yield Paragraph(0, number, first, piece, cut=goes_on or not ends or len(pieces) > 1)
                 number += 1

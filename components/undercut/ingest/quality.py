@@ -36,8 +36,8 @@ QUALITY_RULES = {
     LISTS: f"A document is rejected if more than {MAXIMUM_BULLETS:.0%} of its lines begin with a bullet, or more "
     f"than {MAXIMUM_ELLIPSES:.0%} end with an ellipsis.",
     NOT_WORDS: f"A document with fewer than {MINIMUM_ALPHABETIC:.0%} of its words holding a letter is rejected.",
-    REPEATED: f"A document of whose lines (the first million) more than {MAXIMUM_REPEATED_LINES:.0%} stood in it before "
-    "is rejected.",
+    REPEATED: f"A document of whose lines (the first million) more than {MAXIMUM_REPEATED_LINES:.0%} stood in it "
+    "before is rejected.",
 }
 
 _SYMBOL = re.compile(r"#|\.\.\.|…")
