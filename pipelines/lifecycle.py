@@ -12,22 +12,30 @@ import yaml
 from kfp import dsl
 from undercut.candidates import DEFAULT_CANDIDATES, parse_candidates
 from undercut.check.component import check
-from undercut.check.settings import check_settings
+from undercut.check.settings import check_settings, check_stages
 from undercut.compress.component import compress
 from undercut.deploy.component import deploy
 from undercut.evaluate.component import evaluate
 from undercut.finetune.component import finetune
 from undercut.ingest.component import ingest
+from undercut.pretrain.component import pretrain
 from undercut.profile.component import profile
 from undercut.quantize.component import quantize
 from undercut.report.component import report
 from undercut.select.component import select
+from undercut.transfer.component import transfer
+from undercut.tune.component import tune
 
 # Paths and URIs: a run pins them by content, so that a changed file is not served from the cache.
 URIS = ("source", "validation_source", "test_source", "unlabelled_source", "base_model")
 TARGET = "local"  # where the chosen model is deployed: a tested entry in the registry
 PRICES = yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
 BAR = {"metric": "accuracy", "minimum": 0.8, "maximum_drop": 0.02, "maximum_latency_ms": 0, "confidence": 0.95}
+# Zero epochs, zero trials: the stage hands on what it was given.
+PRETRAIN = {"epochs": 0, "size": "mini", "max_seconds": 600.0}
+TRANSFER = {"epochs": 0, "max_seconds": 600.0}
+TUNE = {"trials": 0, "max_seconds": 600.0, "train_rows": 2000}
+FINETUNE = {"epochs": 6, "method": "full", "learning_rate": 0.0, "max_seconds": 0.0, "budget_usd": 0.0}
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +45,9 @@ def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         The arguments, with candidates such as ``finetuned/int8`` as the mappings that the loop takes.
     """
     names = ("bar", "candidates", "prices", "hardware", "traffic")
-    check_settings(**{name: arguments[name] for name in names}, target=TARGET)
+    usd_per_hour = check_settings(**{name: arguments[name] for name in names}, target=TARGET)
+    stages = {stage: arguments[f"{stage}_settings"] for stage in ("pretrain", "transfer", "tune", "finetune")}
+    check_stages(**stages, usd_per_hour=usd_per_hour)
     return {**arguments, "candidates": [asdict(c) for c in parse_candidates(arguments["candidates"])]}
 
 
@@ -56,11 +66,11 @@ def lifecycle(
     traffic: str = "online",
     prices: dict = PRICES,
     hardware: str = "cpu-core",
-    method: str = "full",
-    epochs: int = 6,
-    learning_rate: float = 0.0,
-    max_seconds: float = 0.0,
-    budget_usd: float = 0.0,
+    ingest_settings: dict = {},  # noqa: B006
+    pretrain_settings: dict = PRETRAIN,
+    transfer_settings: dict = TRANSFER,
+    tune_settings: dict = TUNE,
+    finetune_settings: dict = FINETUNE,
     seed: int = 0,
     model_name: str = "classifier",
 ):
@@ -86,26 +96,41 @@ def lifecycle(
         traffic: online prices requests one at a time, batch prices them in batches of 32.
         prices: the price book: devices in US dollars an hour, hosted prices to compare with.
         hardware: the price book's device that candidates are priced on.
-        method: how the base is fine-tuned: full, lora, rslora, dora, adalora or prefix.
-        epochs: passes over the training rows at most.
-        learning_rate: the peak learning rate of fine-tuning; 0 for the method's own.
-        max_seconds: stop fine-tuning after this many seconds; 0 for no limit.
-        budget_usd: stop fine-tuning after this many US dollars; 0 for no limit.
-        seed: of the split, the new layers and the order of batches.
+        ingest_settings: more of ingest, such as near_duplicates 0.8, languages en,de, mask_pii true.
+        pretrain_settings: of the small model from scratch that the candidate scratch starts from: epochs (0 for no
+            such model), size, next_sentence, max_seconds and more.
+        transfer_settings: of continuing the base's pretraining on the unlabelled text: epochs (0 for none),
+            frozen_layers, unfreezing, max_seconds and more.
+        tune_settings: of the search for hyperparameters: trials (0 for no search), methods, max_seconds and more.
+        finetune_settings: of fine-tuning: epochs, method (full, lora, rslora, dora, adalora, prefix),
+            learning_rate (0 for the method's own), max_seconds and budget_usd (0 for no limit) and more.
+        seed: of the split, the search, the new layers, the masks and the order of batches.
         model_name: the name under which the chosen model is registered.
     """
     # fmt: off
-    checked = check(bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=TARGET)
+    checked = check(
+        bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=TARGET,
+        pretrain_settings=pretrain_settings, transfer_settings=transfer_settings, tune_settings=tune_settings,
+        finetune_settings=finetune_settings,
+    )
+    common = {"usd_per_hour": checked.output, "seed": seed}
     data = ingest(
         source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
         test_source=test_source, text_column=text_column, label_column=label_column, split=split, seed=seed,
+        settings=ingest_settings,
     ).after(checked).outputs["data"]
+    scratch = pretrain(data=data, settings=pretrain_settings, **common).outputs["model"]
+    base = transfer(
+        unlabelled=data, data=data, base_model=base_model, settings=transfer_settings, **common
+    ).outputs["model"]
+    search = tune(data=data, base=base, settings=tune_settings, finetune_settings=finetune_settings, **common)
     teacher = finetune(
-        data=data, base_model=base_model, method=method, epochs=epochs, learning_rate=learning_rate,
-        max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=checked.output, seed=seed,
+        data=data, base=base, settings=finetune_settings, hyperparameters=search.outputs["Output"], **common
     ).outputs["model"]
     with dsl.ParallelFor(candidates, name="candidate", parallelism=1) as c:
-        smaller = compress(teacher=teacher, data=data, structure=c.structure, seed=seed).outputs["model"]
+        smaller = compress(
+            teacher=teacher, data=data, scratch=scratch, structure=c.structure, seed=seed
+        ).outputs["model"]
         servable = quantize(
             model=smaller, data=data, structure=c.structure, precision=c.precision
         ).outputs["servable"]
@@ -118,14 +143,15 @@ def lifecycle(
         traffic=traffic, prices=prices, hardware=hardware,
     )
     selection = choice.outputs["selection"]
+    made = {"scratch": scratch, "base": base, "tuning": search.outputs["tuning"]}
     with dsl.If(choice.outputs["Output"] == True, name="passed"):  # noqa: E712
         shipped = deploy(
             chosen=choice.outputs["chosen"], selection=selection, data=data, model_name=model_name, target=TARGET
         ).set_caching_options(False)
         report(
-            data=data, teacher=teacher, profiles=profiles, selection=selection,
+            data=data, teacher=teacher, profiles=profiles, selection=selection, **made,
             deployment=shipped.outputs["deployment"],
         )
     with dsl.Else(name="missed"):
-        report(data=data, teacher=teacher, profiles=profiles, selection=selection)
+        report(data=data, teacher=teacher, profiles=profiles, selection=selection, **made)
     # fmt: on

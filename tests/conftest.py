@@ -138,7 +138,8 @@ def small_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_teacher(tmp_path_factory: pytest.TempPathFactory, small_data: Path, tiny_base: Path) -> Path:
     """A model folder: the tiny base, fine-tuned for three epochs on the small data."""
-    from undercut.finetune.classifier import FinetuneConfig, finetune
+    from undercut.finetune.classifier import finetune
+    from undercut.finetune.settings import FinetuneConfig
 
     folder = tmp_path_factory.mktemp("teacher")
     before = os.environ.get("UNDERCUT_HOME")

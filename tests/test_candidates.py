@@ -7,7 +7,7 @@ def test_both_ways_to_write_a_candidate() -> None:
     parsed = parse_candidates(["finetuned/int8", "linear", {"structure": "linear-teacher", "precision": "as-is"}])
     assert [c.name for c in parsed] == ["finetuned/int8", "linear/as-is", "linear-teacher/as-is"]
     assert len(parse_candidates(DEFAULT_CANDIDATES)) == 6
-    assert known_structures() == ["distilled", "finetuned", "linear", "pruned", "static"]
+    assert known_structures() == ["distilled", "finetuned", "linear", "pruned", "scratch", "static"]
 
 
 @pytest.mark.parametrize(

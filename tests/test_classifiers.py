@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from undercut import artifacts
 from undercut.classifiers import check_base, longest_text
 from undercut.errors import ConfigurationError
 
@@ -19,4 +20,11 @@ def test_a_base_without_a_limit_sets_none(tmp_path: Path) -> None:
 def test_an_incomplete_base_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigurationError, match=r"base_model: .*model\.safetensors"):
+        check_base(tmp_path, "some/base")
+
+
+def test_a_base_with_cut_heads_is_refused(tiny_base: Path, tmp_path: Path) -> None:
+    artifacts.copy_files(tiny_base, tmp_path, [p.name for p in tiny_base.iterdir()])
+    artifacts.seal(tmp_path, artifacts.MODEL, {"parameters": {"heads": [2, 1]}})
+    with pytest.raises(ConfigurationError, match="all their attention heads"):
         check_base(tmp_path, "some/base")

@@ -25,7 +25,7 @@ STAGES = {p.parent.name for p in PACKAGE.glob("*/component.py")}
 CONFIGS = {
     "deploy": ("undercut.deploy.settings", "DeployConfig"),
     "evaluate": ("undercut.evaluate.measure", "EvaluateConfig"),
-    "finetune": ("undercut.finetune.classifier", "FinetuneConfig"),
+    "finetune": ("undercut.finetune.settings", "FinetuneConfig"),
     "ingest": ("undercut.ingest.dataset", "IngestConfig"),
     "profile": ("undercut.profile.measure", "ProfileConfig"),
     "pretrain": ("undercut.pretrain.settings", "PretrainConfig"),
@@ -55,7 +55,8 @@ def test_stages_do_not_import_each_other() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("undercut."):
                 other = (node.module or "").split(".")[1]
-                if other in STAGES - {stage}:
+                allowed = stage == "check" and (node.module or "").endswith(".settings")
+                if other in STAGES - {stage} and not allowed:
                     crossings.append(f"{path.relative_to(PACKAGE)}: {node.module}")
     assert crossings == []
 

@@ -1,9 +1,11 @@
+from dataclasses import fields
 from typing import Any
 
 import pytest
+from undercut.adapters import LEARNING_RATES
 from undercut.errors import ConfigurationError
-from undercut.finetune.classifier import FinetuneConfig
-from undercut.hyperparameters import with_hyperparameters
+from undercut.finetune.settings import FinetuneConfig
+from undercut.hyperparameters import from_arguments, with_hyperparameters
 
 
 def test_whole_floats_become_ints_where_the_field_is_one() -> None:
@@ -28,3 +30,13 @@ def test_a_wrong_one_is_refused(name: str, value: Any) -> None:
 def test_values_are_checked_by_the_config() -> None:
     with pytest.raises(ConfigurationError, match=r"^epochs: got 0"):
         with_hyperparameters(FinetuneConfig(), {"epochs": 0.0})
+
+
+def test_arguments_then_settings_then_what_was_found() -> None:
+    arguments = {f.name: f.default for f in fields(FinetuneConfig)} | {"data": "beside", "seed": 3}
+    settings, found = {"method": "lora", "epochs": 4.0}, {"epochs": 2.0}
+    config = from_arguments(FinetuneConfig, arguments, settings=settings, hyperparameters=found)
+    assert config == FinetuneConfig(method="lora", epochs=2, seed=3)
+    assert config.learning_rate == LEARNING_RATES["lora"], "the method's own, not that of the default method"
+    with pytest.raises(ConfigurationError, match=r"^settings.epoch: got 1; allowed: .* Did you mean epochs"):
+        from_arguments(FinetuneConfig, arguments, settings={"epoch": 1})

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from undercut.encoders import feed_forwards, load_classifier, with_widths
+from undercut.attention_heads import attentions
+from undercut.encoders import feed_forwards, load_classifier, with_heads, with_widths
 from undercut.importance import importance
 from undercut.predictors import BatchTokenizer, pad
 
@@ -13,12 +14,11 @@ LABELS = np.array([1, 0, 0])
 
 
 def test_it_is_the_derivative_by_a_gate(tiny_teacher: Path) -> None:
-    """Against the loss with one neuron, and one layer, scaled a little up and down."""
+    """Against the loss with one neuron, and one head of 16 numbers, scaled a little up and down."""
     model = load_classifier(tiny_teacher).eval().double()
     ids = BatchTokenizer(tiny_teacher, 32).ids(TEXTS)
     found = importance(model, ids, LABELS)
-    _, down = feed_forwards(model)[1]
-    weight, neuron, step = down.weight.data[:, 5].clone(), 5, 1e-3
+    step = 1e-3
 
     def loss(row: int) -> float:
         batch, mask = (torch.from_numpy(a) for a in pad([ids[row]]))
@@ -26,16 +26,21 @@ def test_it_is_the_derivative_by_a_gate(tiny_teacher: Path) -> None:
             logits = model(input_ids=batch, attention_mask=mask).logits
         return float(functional.cross_entropy(logits, torch.tensor(LABELS[row : row + 1])))
 
-    slopes = []
-    for row in range(3):
-        down.weight.data[:, neuron] = weight * (1 + step)
-        above = loss(row)
-        down.weight.data[:, neuron] = weight * (1 - step)
-        slopes.append(abs(above - loss(row)) / (2 * step))
-        down.weight.data[:, neuron] = weight
-    assert float(found.neurons[1, neuron]) == pytest.approx(np.mean(slopes), rel=1e-3)
+    def slope(product: torch.nn.Linear, inputs: slice) -> float:
+        weight, slopes = product.weight.data[:, inputs].clone(), []
+        for row in range(3):
+            product.weight.data[:, inputs] = weight * (1 + step)
+            above = loss(row)
+            product.weight.data[:, inputs] = weight * (1 - step)
+            slopes.append(abs(above - loss(row)) / (2 * step))
+            product.weight.data[:, inputs] = weight
+        return float(np.mean(slopes))
+
+    assert float(found.neurons[1, 5]) == pytest.approx(slope(feed_forwards(model)[1][1], slice(5, 6)), rel=1e-3)
+    assert float(found.heads[1][2]) == pytest.approx(slope(attentions(model)[1].output, slice(32, 48)), rel=1e-3)
     assert found.layers.shape == (2,)
     assert found.neurons.shape == (2, 128)
+    assert [len(heads) for heads in found.heads] == [4, 4]
     assert (found.neurons > 0).any()
 
 
@@ -51,6 +56,23 @@ def test_neurons_that_add_nothing_can_go_without_a_trace(tiny_teacher: Path) -> 
     assert float(found.neurons[0, 1]) == 0 == float(found.neurons[1, 0])
     small = with_widths(model, kept).eval()
     assert small.config.intermediate_size == 64
+    batch, mask = (torch.from_numpy(a) for a in pad(ids))
+    with torch.inference_mode():
+        before, after = (m(input_ids=batch, attention_mask=mask).logits for m in (model, small))
+    assert torch.allclose(before, after, atol=1e-5)
+
+
+def test_heads_that_add_nothing_can_go_without_a_trace(tiny_teacher: Path) -> None:
+    model = load_classifier(tiny_teacher).eval()
+    kept = [torch.tensor([0, 3]), torch.tensor([1])]
+    for part, heads in zip(attentions(model), kept, strict=True):
+        for head in {*range(4)} - {*heads.tolist()}:
+            part.output.weight.data[:, 16 * head : 16 * (head + 1)] = 0
+    ids = BatchTokenizer(tiny_teacher, 32).ids(TEXTS)
+    found = importance(model, ids, LABELS)
+    assert float(found.heads[0][1]) == 0 == float(found.heads[1][0])
+    small = with_heads(model, kept).eval()
+    assert [part.heads for part in attentions(small)] == [2, 1]
     batch, mask = (torch.from_numpy(a) for a in pad(ids))
     with torch.inference_mode():
         before, after = (m(input_ids=batch, attention_mask=mask).logits for m in (model, small))

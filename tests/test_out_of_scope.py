@@ -73,7 +73,8 @@ def test_every_format_applies_it_and_evaluation_shows_it(linear_model: Path, sma
 
 
 def test_fine_tuning_chooses_it_on_validation(small_data: Path, tiny_base: Path, tmp_path: Path) -> None:
-    from undercut.finetune.classifier import FinetuneConfig, finetune
+    from undercut.finetune.classifier import finetune
+    from undercut.finetune.settings import FinetuneConfig
 
     config = FinetuneConfig(
         base_model=str(tiny_base), epochs=2, batch_tokens=512, out_of_scope_label="track", out_of_scope_coverage=0.9

@@ -39,6 +39,20 @@ def test_four_figures_that_do_not_change(manifest: dict[str, Any]) -> None:
     assert all(name in figures["slices"] for name in manifest["defaults"])
 
 
+def test_a_hyperparameter_may_be_a_word(manifest: dict[str, Any]) -> None:
+    plain = tuning_figures(manifest)
+    manifest["defaults"] = {"method": "full", **manifest["defaults"]}
+    for t, method in zip(manifest["trials"], ["full", "prefix", "lora", "full"], strict=True):
+        t["parameters"]["method"] = method
+    manifest["importances"]["method"] = 0.0
+    figures = tuning_figures(manifest)
+    assert ">method<" in figures["slices"]
+    assert all(f">{word}<" in figures["slices"] for word in ("full", "lora"))
+    assert ">prefix<" not in figures["slices"], "that trial was stopped early"
+    assert ">method<" in figures["importances"]
+    assert figures["history"] == plain["history"]
+
+
 def test_what_has_nothing_to_show_is_left_out(manifest: dict[str, Any]) -> None:
     assert tuning_figures(manifest | {"trials": [], "importances": {}}) == {}
     pruned = tuning_figures(manifest | {"trials": [trial(0, None, 1e-4)], "importances": {}})

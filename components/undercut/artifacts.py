@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from undercut.errors import ConfigurationError
+from undercut.label_sets import multi_hot
 
 DATASET = "dataset.json"
 MODEL = "model.json"
@@ -171,6 +172,11 @@ def read_split(folder: Path, split: str, columns: Sequence[str] | None = None) -
 
 
 def texts_and_labels(folder: Path, split: str) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the texts and label indices, shape (rows,), of a classification split."""
+    """Return the texts and label indices, shape (rows,), of a classification split.
+
+    Of a multi-label data set, whose rows hold lists of indices: zeros and ones, shape (rows, labels).
+    """
     table = read_split(folder, split, ["text", "label"])
+    if pa.types.is_list(table["label"].type):
+        return table["text"].to_pylist(), multi_hot(table["label"], len(load(folder, DATASET)["labels"]))
     return table["text"].to_pylist(), table["label"].to_numpy().astype(np.int64)

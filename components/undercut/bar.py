@@ -6,7 +6,7 @@ from typing import Any
 
 from undercut.errors import ConfigurationError
 
-METRICS = ("accuracy", "macro_f1")
+METRICS = ("accuracy", "macro_f1", "micro_f1")
 # Requests that a server answers in one batch, for each kind of traffic.
 TRAFFIC = {"online": 1, "batch": 32}
 
@@ -16,7 +16,8 @@ class Bar:
     """The lower end of the metric's interval must reach ``minimum``.
 
     Attributes:
-        metric: ``accuracy`` or ``macro_f1``.
+        metric: ``accuracy``, ``macro_f1`` or ``micro_f1``. Of one label a row the last is the first; where a row may
+            have several, accuracy is the share of rows with all of them right.
         minimum: what the interval's lower end must reach, between 0 and 1.
         maximum_drop: how far the point estimate may lie under the best candidate's; 0.01 is one point.
         maximum_latency_ms: median latency of one request on one thread; 0 for no limit.

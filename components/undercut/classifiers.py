@@ -1,4 +1,4 @@
-"""A text classifier on a pretrained encoder: load the base, train it once. What finetune and tune share."""
+"""A text classifier on a pretrained encoder: load the base, train it once by a method. What finetune and tune share."""
 
 import json
 from collections.abc import Sequence
@@ -9,13 +9,18 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from undercut import events
+from undercut import adapters, artifacts, events
+from undercut.adalora import OrthogonalTask, RankAllocation
+from undercut.adapters import AdapterConfig
 from undercut.batching import length_batches
 from undercut.errors import ConfigurationError
 from undercut.fitting import FitConfig, FitResult, Watch, device, fit
+from undercut.label_sets import is_multi_label, same
 from undercut.optimization import choose_precision
-from undercut.storage import digest
+from undercut.storage import digest, local_path
+from undercut.tasks.multi_label_classification import MultiLabelClassification, balanced_positive_weights
 from undercut.tasks.protocol import Encoded, Task
+from undercut.tasks.text_classification import TextClassification, balanced_weights
 
 BASE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
@@ -24,14 +29,44 @@ def check_base(base: Path, uri: str) -> str:
     """Return the digest of a base model's folder.
 
     Raises:
-        ConfigurationError: a file is missing.
+        ConfigurationError: a file is missing, or the model was pruned of attention heads.
     """
     for name in BASE_FILES:
         if not (base / name).is_file():
             raise ConfigurationError(
                 "base_model", uri, f"a folder with {name}", "Save it with save_pretrained and a fast tokenizer"
             )
+    if (base / artifacts.MODEL).is_file() and artifacts.load(base, artifacts.MODEL).get("parameters", {}).get("heads"):
+        remedy = "Give the model that it was made from; prune after fine-tuning"
+        raise ConfigurationError("base_model", uri, "a base whose layers have all their attention heads", remedy)
     return digest(base)
+
+
+def find_base(uri: str, made: Path | None) -> tuple[Path, dict[str, str]]:
+    """Return the folder of the base to fine-tune, and what a manifest says of it.
+
+    Args:
+        uri: where the base is, if no stage made one.
+        made: the model folder that transfer or pretrain wrote; it stands before ``uri``.
+
+    Returns:
+        The folder; ``uri`` and ``digest``, and ``structure`` where a stage changed or made the weights: then
+        the URI, which names what it was made from, does not lead to them.
+
+    Raises:
+        ConfigurationError: a file is missing, or the stage made no model.
+    """
+    if made is None:
+        base = local_path(uri, "base_model")
+        return base, {"uri": uri.partition("#")[0], "digest": check_base(base, uri)}
+    manifest = artifacts.load(made, artifacts.MODEL)
+    if manifest["lost"]:
+        raise ConfigurationError("base", str(made), "a model", manifest["lost"])
+    check_base(made, str(made))
+    origin = manifest["base_model"] or {"uri": ""}
+    if manifest["structure"] == "base":
+        return made, origin
+    return made, {"uri": origin["uri"], "digest": manifest["digest"], "structure": manifest["structure"]}
 
 
 def longest_text(base: Path, max_length: int) -> int:
@@ -70,6 +105,57 @@ def load_base(base: Path, labels: Sequence[str], seed: int, train_embeddings: bo
     return model
 
 
+def prepared(
+    model: PreTrainedModel, config: AdapterConfig, rows: Encoded, settings: FitConfig, max_length: int
+) -> torch.nn.Module:
+    """Return a loaded base as the method trains it on ``rows``: as it is, or frozen with a fresh adapter."""
+    steps = len(length_batches(rows.lengths, settings.batch_tokens, seed=0)) * settings.loop.epochs
+    return adapters.attach(model, config, steps, max_length)
+
+
+def fit_method(
+    model: torch.nn.Module,
+    task: Task,
+    rows: Encoded,
+    held: Encoded | None,
+    settings: FitConfig,
+    folder: Path,
+    method: str,
+    watch: Watch | None = None,
+) -> FitResult:
+    """Call :func:`undercut.fitting.fit`, with what AdaLoRA adds to the loss and to each step."""
+    if method == "adalora":
+        allocation = RankAllocation(model)
+        return fit(model, OrthogonalTask(task), rows, held, settings, folder, watch, after_step=allocation)
+    return fit(model, task, rows, held, settings, folder, watch)
+
+
+def classification_task(
+    tokenizer: Path,
+    max_length: int,
+    labels: NDArray[np.int64],
+    count: int,
+    class_weights: str = "none",
+    label_smoothing: float = 0.0,
+) -> Task:
+    """Return the task that fits the labels: one label a row, or several.
+
+    Args:
+        tokenizer: folder that holds ``tokenizer.json``.
+        max_length: tokens at which a text is cut.
+        labels: of the training rows, shape (rows,), or zeros and ones of shape (rows, labels).
+        count: how many labels there are.
+        class_weights: ``none`` or ``balanced``.
+        label_smoothing: share of each target that is spread over the other answers.
+    """
+    balanced = class_weights == "balanced"
+    if is_multi_label(labels):
+        weights = balanced_positive_weights(labels) if balanced else None
+        return MultiLabelClassification(tokenizer, max_length, weights, label_smoothing)
+    weights = balanced_weights(labels, count) if balanced else None
+    return TextClassification(tokenizer, max_length, weights, label_smoothing)
+
+
 def train_classifier(
     base: Path,
     labels: Sequence[str],
@@ -80,7 +166,9 @@ def train_classifier(
     folder: Path,
     train_embeddings: bool = False,
     watch: Watch | None = None,
-) -> tuple[PreTrainedModel, FitResult]:
+    adapter: AdapterConfig | None = None,
+    max_length: int = 0,
+) -> tuple[torch.nn.Module, FitResult]:
     """Train the base once; with held-out rows, the model has the best epoch's weights.
 
     Args:
@@ -93,13 +181,17 @@ def train_classifier(
         folder: checkpoints of this training; a good one there is resumed from.
         train_embeddings: train the token embeddings too.
         watch: called with the curve after each epoch; False stops the training.
+        adapter: the method and its settings; None trains every weight.
+        max_length: tokens of the longest text, which a prefix comes in front of.
     """
-    model = load_base(base, labels, config.loop.seed, train_embeddings)
-    return model, fit(model, task, train, held, config, folder, watch)
+    adapter = adapter or AdapterConfig()
+    untrained = load_base(base, labels, config.loop.seed, train_embeddings)
+    model = prepared(untrained, adapter, train, config, max_length)
+    return model, fit_method(model, task, train, held, config, folder, adapter.method, watch)
 
 
 def correct_rows(model: torch.nn.Module, task: Task, rows: Encoded) -> NDArray[np.bool_]:
-    """Tell of each row whether the model's answer is its label, shape (rows,)."""
+    """Tell of each row whether the model's answer is its label, shape (rows,); of several, whether all are right."""
     precision = choose_precision(device())
     model.to(precision.device).eval()
     correct = np.zeros(len(rows.labels), dtype=np.bool_)
@@ -107,6 +199,7 @@ def correct_rows(model: torch.nn.Module, task: Task, rows: Encoded) -> NDArray[n
         batch = {k: v.to(precision.device) for k, v in task.collate(rows, indices).items()}
         with torch.inference_mode(), precision.autocast():
             logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
-        correct[indices] = (logits.argmax(-1) == batch["labels"]).cpu().numpy()
+        answers = logits > 0 if is_multi_label(rows.labels) else logits.argmax(-1)
+        correct[indices] = same(answers.long().cpu().numpy(), rows.labels[indices])
     model.to("cpu")
     return correct

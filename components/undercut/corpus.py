@@ -1,4 +1,4 @@
-"""Unlabelled text: the ``unlabelled`` split of a dataset folder, and its tokens packed in rows on disk.
+"""Unlabelled text of a dataset folder: the split ``unlabelled``, or else the training rows; tokens packed on disk.
 
 The text is read shard by shard and batch by batch, tokenised once, and appended to two flat files of
 token ids (two bytes a token for vocabularies up to 65,536): the rows to train on and the held-out ones.
@@ -24,7 +24,7 @@ from undercut import artifacts, events
 from undercut.errors import ConfigurationError
 from undercut.tasks.protocol import Encoded
 
-SPLIT = "unlabelled"
+SPLIT, FALLBACK = "unlabelled", "train"
 READ_ROWS = 1024
 MAXIMUM_BLOCK, BLOCKS, MINIMUM_PERIOD = 64, 160, 20
 PARTS = ("train", "held_out")
@@ -57,16 +57,30 @@ class HoldOut:
         return (number // self.block) % self.period == self.period - 1
 
 
+def split_of(data: Path) -> str:
+    """Return the split that holds the text: ``unlabelled``, or ``train`` where no text came without labels.
+
+    The labels are not looked at. Validation and test rows stay unread, so that they can judge what comes of it.
+    """
+    return SPLIT if artifacts.split_files(data, SPLIT) else FALLBACK
+
+
+def announce(data: Path) -> None:
+    """Say so if the text is that of the training rows."""
+    if split_of(data) == FALLBACK:
+        events.message("no text without labels: the training rows' own text is used")
+
+
 def shards(data: Path) -> list[Path]:
-    """Return the Parquet files of the unlabelled split.
+    """Return the Parquet files of the split that holds the text.
 
     Raises:
         ConfigurationError: there are none, a file has no column ``text``, or there are fewer than 20 texts.
     """
-    files = artifacts.split_files(data, SPLIT)
+    files = artifacts.split_files(data, split_of(data))
     if not files:
         raise ConfigurationError(
-            "data", str(data), f"a dataset folder with {SPLIT}.parquet", "Ingest text without labels first"
+            "data", str(data), f"a dataset folder with {SPLIT}.parquet or {FALLBACK}.parquet", "Ingest text first"
         )
     for path in files:
         if "text" not in pq.read_schema(path).names:
@@ -164,7 +178,7 @@ class _Writer:
 def tokenize(
     data: Path, tokenizer: Tokenizer, folder: Path, length: int, begin: int | None, end: int, held_out_rows: int
 ) -> Corpus:
-    """Tokenise the unlabelled split into ``folder`` and return it packed in rows of ``length`` tokens.
+    """Tokenise a dataset folder's text into ``folder`` and return it packed in rows of ``length`` tokens.
 
     Goes on where an interrupted call ended, at the granularity of shards.
 

@@ -1,6 +1,7 @@
 """Smaller encoders out of a fine-tuned one: which layers stay, and how wide they are.
 
-What comes out is a configuration and weights that ``from_pretrained`` loads again like any other.
+What comes out is a configuration and weights that ``from_pretrained`` loads again like any other; only where
+heads were cut it takes :func:`load_model`, which everything that needs a classifier in PyTorch calls.
 """
 
 import copy
@@ -9,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from undercut import artifacts
+from undercut import artifacts, attention_heads
 from undercut.errors import CandidateLost
 from undercut.predictors import TOKENIZER_FILES
 
@@ -28,15 +30,32 @@ def load_classifier(folder: Path) -> PreTrainedModel:
         raise CandidateLost(manifest["lost"])
     if manifest["format"] == "adapter":
         raise CandidateLost("its teacher is an adapter beside its base, not one model")
+    return load_model(folder, manifest, "eager")
+
+
+def load_model(folder: Path, manifest: artifacts.Manifest, attention: str | None = None) -> PreTrainedModel:
+    """Return a classifier in PyTorch format, in float32 and in evaluation mode.
+
+    Args:
+        folder: the model folder.
+        manifest: its ``model.json``, whose ``parameters.heads`` says where heads were cut.
+        attention: how attention is computed, ``eager`` or ``sdpa``; None for the library's choice.
+    """
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    # Students of this model are trained without dropout on attention's weights; causal models have no such setting.
+    if hasattr(config, "attention_probs_dropout_prob"):
+        config.attention_probs_dropout_prob = 0.0
+    if heads := manifest["parameters"].get("heads"):
+        return built(config, load_file(folder / "model.safetensors"), heads, attention).eval()  # type: ignore[no-untyped-call,no-any-return]
     model = AutoModelForSequenceClassification.from_pretrained(
         folder,
+        config=config,
         local_files_only=True,
         use_safetensors=True,
         dtype=torch.float32,
-        attn_implementation="eager",
-        attention_probs_dropout_prob=0.0,
+        attn_implementation=attention,
     )
     assert isinstance(model, PreTrainedModel), type(model)
     return model
@@ -78,7 +97,8 @@ def with_layers(model: PreTrainedModel, picked: Sequence[int]) -> PreTrainedMode
             weights[name] = tensor
         elif int(found[1]) in places:
             weights[f"{prefix}.{places[int(found[1])]}.{name[found.end() :]}"] = tensor
-    return built(config, weights)
+    heads = attention_heads.head_counts(model)
+    return built(config, weights, [heads[layer] for layer in picked] if heads else None)
 
 
 def feed_forwards(model: PreTrainedModel) -> list[tuple[torch.nn.Linear, torch.nn.Linear]]:
@@ -116,7 +136,21 @@ def with_widths(model: PreTrainedModel, kept: Sequence[torch.Tensor]) -> PreTrai
         weights[f"{names[down]}.weight"] = down.weight.detach()[:, neurons]
         if up.bias is not None:
             weights[f"{names[up]}.bias"] = up.bias.detach()[neurons]
-    return built(config, weights)
+    return built(config, weights, attention_heads.head_counts(model))
+
+
+def with_heads(model: PreTrainedModel, kept: Sequence[torch.Tensor]) -> PreTrainedModel:
+    """Return a copy of ``model`` with only some heads of each layer, at least one.
+
+    Args:
+        model: a classifier.
+        kept: for each layer the indices of its heads that stay, in rising order.
+
+    Raises:
+        CandidateLost: the architecture's attention is of another form.
+    """
+    weights = attention_heads.sliced(model, kept)
+    return built(copy.deepcopy(model.config), weights, [len(heads) for heads in kept])
 
 
 def pooled(hidden_states: Sequence[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
@@ -132,9 +166,18 @@ def pooled(hidden_states: Sequence[torch.Tensor], mask: torch.Tensor) -> torch.T
     return torch.stack([stacked[:, :, 0], mean], dim=2)
 
 
-def built(config: object, weights: dict[str, torch.Tensor]) -> PreTrainedModel:
-    """Return a classifier of this configuration that has exactly these weights."""
-    model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")  # type: ignore[no-untyped-call]
-    model.load_state_dict(weights)
+def built(
+    config: object,
+    weights: dict[str, torch.Tensor],
+    heads: Sequence[int] | None = None,
+    attention: str | None = "eager",
+) -> PreTrainedModel:
+    """Return a classifier of this configuration, with so many heads a layer, that has exactly these weights."""
+    model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+        config, attn_implementation=attention, dtype=torch.float32
+    )
     assert isinstance(model, PreTrainedModel), type(model)
+    if heads is not None:
+        attention_heads.narrow(model, heads)
+    model.load_state_dict(weights)
     return model

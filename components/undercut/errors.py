@@ -12,10 +12,14 @@ class ConfigurationError(ValueError):
     """
 
     def __init__(self, field: str, got: object, allowed: str, remedy: str = "") -> None:
-        self.field = field
+        self.field, self.got, self.allowed, self.remedy = field, got, allowed, remedy
         shown = repr(got) if not isinstance(got, str) or got == "" else f"'{got}'"
         message = f"{field}: got {shown}; allowed: {allowed}."
         super().__init__(f"{message} {remedy}." if remedy else message)
+
+    def within(self, mapping: str) -> "ConfigurationError":
+        """Return the same error for a field that the user writes as an entry of ``mapping``."""
+        return ConfigurationError(f"{mapping}.{self.field}", self.got, self.allowed, self.remedy)
 
 
 class CandidateLost(Exception):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from undercut import events
 from undercut.batching import length_batches
 from undercut.optimization import Precision, choose_precision
-from undercut.tasks.protocol import Encoded, Task
+from undercut.tasks.protocol import Encoded, Objective
 from undercut.training import AfterStep, Batches, LoopConfig, LoopState, train
 
 # Called after each epoch with the curve so far; False stops the training.
@@ -51,7 +51,7 @@ def device() -> str:
 
 def fit(
     model: torch.nn.Module,
-    task: Task,
+    task: Objective,
     train_rows: Encoded,
     validation_rows: Encoded | None,
     config: FitConfig,
@@ -116,7 +116,7 @@ def fit(
 def _after_epoch(
     state: LoopState,
     model: torch.nn.Module,
-    task: Task,
+    task: Objective,
     rows: Encoded | None,
     precision: Precision,
     config: FitConfig,

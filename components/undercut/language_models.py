@@ -16,7 +16,7 @@ from undercut.batching import ShuffledBatches
 from undercut.corpus import Corpus
 from undercut.errors import ConfigurationError
 from undercut.fitting import FitConfig, FitResult, fit
-from undercut.tasks.protocol import Task
+from undercut.tasks.protocol import Objective
 from undercut.training import Batches, LoopConfig
 
 INTERVALS = 10
@@ -71,7 +71,7 @@ class Plan:
 
 def fit_language_model(
     model: torch.nn.Module,
-    task: Task,
+    task: Objective,
     text: Corpus,
     plan: Plan,
     folder: Path,
@@ -81,7 +81,7 @@ def fit_language_model(
 
     Args:
         model: a language model with its head.
-        task: masked or causal language modelling.
+        task: masked or causal language modelling, or one with more to it.
         text: packed rows.
         plan: how long and how.
         folder: checkpoints of this training; a good one there is resumed from.

@@ -10,11 +10,23 @@ import torch
 from transformers import PreTrainedModel
 
 from undercut import artifacts, checkpoints, events, workspace
+from undercut.attention_heads import head_counts
 from undercut.encoders import copy_tokenizer
 from undercut.fitting import FitConfig, FitResult, fit
 from undercut.tasks.distillation import Distillation
 from undercut.teaching import Answers, ask, teaching_texts
 from undercut.training import LoopConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a student reads that does not read as its teacher does.
+
+    ``tokenizer`` is the folder with its ``tokenizer.json``; a text is cut at ``max_length`` of its tokens.
+    """
+
+    tokenizer: Path
+    max_length: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,32 +39,41 @@ class LearningConfig:
     label_weight: float = 0.2
     state_weight: float = 1.0
     temperature: float = 2.0
+    train_embeddings: bool = False
     checkpoint_seconds: float = 30.0
     seed: int = 0
 
 
 def learn(
-    student: PreTrainedModel, layers: Sequence[int], teacher: Path, data: Path, key: str, config: LearningConfig
+    student: PreTrainedModel,
+    layers: Sequence[int],
+    teacher: Path,
+    data: Path,
+    key: str,
+    config: LearningConfig,
+    reading: Reading | None = None,
 ) -> FitResult:
     """Train ``student`` in place on the teacher's answers; an interrupted training resumes.
 
     Args:
-        student: a classifier of the teacher's hidden size; its layer i is held to the teacher's ``layers[i]``.
-        layers: layers of the teacher, counted from zero, one for each of the student's.
+        student: a classifier; its layer i is held to the teacher's ``layers[i]``, which is as wide.
+        layers: layers of the teacher, counted from zero, one for each of the student's; none where the config
+            gives their states no weight.
         teacher: the fine-tuned model's folder.
         data: dataset folder.
-        key: what else decides the outcome: the structure's name.
+        key: what else decides the outcome: the structure's name, and what the student starts from.
         config: settings.
+        reading: the student's tokenizer; None for the teacher's.
     """
-    manifest = artifacts.load(teacher, artifacts.MODEL)
+    reading = reading or _as_teacher(teacher)
     settings = {k: v for k, v in asdict(config).items() if k != "checkpoint_seconds"}
     with training_folder(key, teacher, data, settings) as folder:
         task = Distillation(
-            teacher, manifest["max_length"], config.label_weight, config.state_weight, config.temperature
+            reading.tokenizer, reading.max_length, config.label_weight, config.state_weight, config.temperature
         )
         texts, labels = teaching_texts(data, config.seed)
         rows = task.taught(texts, labels, remembered_answers(folder / "answers.safetensors", teacher, texts, layers))
-        student.get_input_embeddings().weight.requires_grad = False
+        student.get_input_embeddings().weight.requires_grad = config.train_embeddings
         loop = LoopConfig(
             epochs=config.epochs,
             learning_rate=config.learning_rate,
@@ -61,6 +82,10 @@ def learn(
         )
         events.message(f"{key}: {config.epochs} epochs on {len(texts):,} texts")
         return fit(student, task, rows, None, FitConfig(loop=loop, batch_tokens=config.batch_tokens), folder / "fit")
+
+
+def _as_teacher(teacher: Path) -> Reading:
+    return Reading(tokenizer=teacher, max_length=artifacts.load(teacher, artifacts.MODEL)["max_length"])
 
 
 @contextlib.contextmanager
@@ -97,16 +122,23 @@ def write_student(
     method: str,
     result: FitResult,
     parameters: dict[str, object],
+    reading: Reading | None = None,
 ) -> artifacts.Manifest:
-    """Seal ``student`` as a model folder in PyTorch format."""
+    """Seal ``student`` as a model folder in PyTorch format.
+
+    With a ``reading`` of its own the student has nothing of the teacher's base: it is said to have none.
+    """
     output.mkdir(parents=True, exist_ok=True)
     student.save_pretrained(output)
-    copy_tokenizer(teacher, output)
+    copy_tokenizer(reading.tokenizer if reading else teacher, output)
+    heads = head_counts(student)
     content = artifacts.content(artifacts.load(teacher, artifacts.MODEL)) | {
         "structure": structure,
         "method": method,
-        "parameters": parameters,
+        "parameters": parameters | ({"heads": heads} if heads else {}),
         "parameter_count": sum(p.numel() for p in student.parameters()),
         "metrics": {"curve": list(result.curve)},
     }
+    if reading:
+        content |= {"base_model": None, "max_length": reading.max_length}
     return artifacts.seal(output, artifacts.MODEL, content)

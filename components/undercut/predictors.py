@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from undercut import artifacts
 from undercut.errors import CandidateLost, ConfigurationError
+from undercut.label_sets import TASK, MultiLabelPredictor
 from undercut.out_of_scope import ThresholdPredictor
 
 # What a model folder holds of its tokenizer; only the first is always there.
@@ -27,7 +28,7 @@ class Predictor(Protocol):
     labels: tuple[str, ...]
 
     def probabilities(self, texts: Sequence[str]) -> FloatArray:
-        """Return probabilities, shape (texts, labels); each row sums to 1. All texts are one batch."""
+        """Return probabilities, shape (texts, labels), all texts in one batch; a row sums to 1 unless multi-label."""
         ...
 
 
@@ -51,6 +52,8 @@ def load_predictor(
     if manifest.get("lost"):
         raise CandidateLost(manifest["lost"])
     predictor = _load(folder, manifest, threads)
+    if manifest["task"] == TASK:
+        return MultiLabelPredictor(predictor, manifest["threshold"])
     if thresholded and manifest.get("out_of_scope"):
         return ThresholdPredictor(predictor, manifest["out_of_scope"])
     return predictor
@@ -138,11 +141,15 @@ class OnnxPredictor:
         self._tokenizer = BatchTokenizer(folder, manifest["max_length"])
         self.labels = tuple(manifest["labels"])
 
-    def probabilities(self, texts: Sequence[str]) -> FloatArray:
-        """Return probabilities, shape (texts, labels)."""
+    def logits(self, texts: Sequence[str]) -> FloatArray:
+        """Return scores, shape (texts, labels)."""
         ids, mask = self._tokenizer.padded(texts)
         (logits,) = self._session.run(["logits"], {"input_ids": ids, "attention_mask": mask})
-        return softmax(logits)
+        return np.asarray(logits, dtype=np.float32)
+
+    def probabilities(self, texts: Sequence[str]) -> FloatArray:
+        """Return probabilities, shape (texts, labels)."""
+        return softmax(self.logits(texts))
 
 
 class TorchPredictor:
@@ -150,22 +157,22 @@ class TorchPredictor:
 
     def __init__(self, folder: Path, manifest: artifacts.Manifest, threads: int, adapted: Any = None) -> None:
         import torch
-        from transformers import AutoModelForSequenceClassification
+
+        from undercut.encoders import load_model
 
         torch.set_num_threads(threads)
         self._torch = torch
-        self._model = (
-            adapted
-            or AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-            ).eval()
-        )
+        self._model = adapted or load_model(folder, manifest)
         self._tokenizer = BatchTokenizer(folder, manifest["max_length"])
         self.labels = tuple(manifest["labels"])
 
-    def probabilities(self, texts: Sequence[str]) -> FloatArray:
-        """Return probabilities, shape (texts, labels)."""
+    def logits(self, texts: Sequence[str]) -> FloatArray:
+        """Return scores, shape (texts, labels)."""
         ids, mask = (self._torch.from_numpy(a) for a in self._tokenizer.padded(texts))
         with self._torch.inference_mode():
-            logits = self._model(input_ids=ids, attention_mask=mask).logits
-        return softmax(logits.numpy())
+            logits: FloatArray = self._model(input_ids=ids, attention_mask=mask).logits.numpy()
+        return logits
+
+    def probabilities(self, texts: Sequence[str]) -> FloatArray:
+        """Return probabilities, shape (texts, labels)."""
+        return softmax(self.logits(texts))

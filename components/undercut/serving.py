@@ -4,7 +4,8 @@
 
     POST /v1/models/NAME:predict  {"instances": ["text", {"text": "text"}]}
     POST /v2/models/NAME/infer    one BYTES input; outputs ``label``, ``probability``, and, where the
-                                  request names it, ``probabilities`` of shape (texts, labels)
+                                  request names it, ``probabilities`` of shape (texts, labels);
+                                  of a multi-label model ``labels`` (JSON lists) and ``probabilities``
     GET  /v2/health/ready   GET /v1/models/NAME   GET /metrics
 
 Answers hold label names and probabilities (https://kserve.github.io/website/docs/concepts/architecture/data-plane).
@@ -36,14 +37,12 @@ from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 from numpy.typing import NDArray
 
-from undercut import artifacts, steps
+from undercut import answers, artifacts, steps
 from undercut.errors import CandidateLost, ConfigurationError
 from undercut.predictors import Predictor, load_predictor
 
 BATCH = 32
 MAX_TEXTS = 4096
-TOP = 3
-OUTPUTS = ("label", "probability", "probabilities")
 APP = "kserve.model_server:app"
 
 
@@ -70,29 +69,24 @@ class TextClassifier(Model):  # type: ignore[misc]
         probabilities = await self._probabilities(texts)
         if isinstance(payload, InferRequest):
             return self._v2(payload, probabilities)
-        return {"predictions": [self._v1(row) for row in probabilities]}
+        return {"predictions": answers.bodies(self.predictor, probabilities)}
 
     async def _probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         run = asyncio.get_running_loop().run_in_executor
         batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
         return np.concatenate([await run(self._worker, self.predictor.probabilities, batch) for batch in batches])
 
-    def _v1(self, row: NDArray[np.float32]) -> dict[str, Any]:
-        best = np.argsort(-row, kind="stable")[:TOP]
-        top = [{"label": self.predictor.labels[i], "probability": round(float(row[i]), 6)} for i in best]
-        return {**top[0], "top": top}
-
     def _v2(self, request: InferRequest, probabilities: NDArray[np.float32]) -> InferResponse:
-        wanted = [output.name for output in request.request_outputs or []] or OUTPUTS[:2]
-        unknown = [name for name in wanted if name not in OUTPUTS]
+        types = answers.output_types(self.predictor)
+        wanted = [output.name for output in request.request_outputs or []] or list(types)[:2]
+        unknown = [name for name in wanted if name not in types]
         if unknown:
-            raise InvalidInput(f"outputs: got '{unknown[0]}'; allowed: {', '.join(OUTPUTS)}")
-        labels = np.array([self.predictor.labels[i] for i in probabilities.argmax(axis=1)], dtype=np.object_)
-        values = {"label": labels, "probability": probabilities.max(axis=1), "probabilities": probabilities}
+            raise InvalidInput(f"outputs: got '{unknown[0]}'; allowed: {', '.join(types)}")
+        values = answers.tensors(self.predictor, probabilities)
         return InferResponse(
             response_id=request.id or str(uuid4()),
             model_name=self.name,
-            infer_outputs=[_output(name, values[name], request.use_binary_outputs) for name in wanted],
+            infer_outputs=[_output(name, types[name], values[name], request.use_binary_outputs) for name in wanted],
             use_binary_outputs=request.use_binary_outputs,
             requested_outputs=request.request_outputs,
         )
@@ -103,12 +97,12 @@ class TextClassifier(Model):  # type: ignore[misc]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """Describe the outputs for V2's model metadata."""
-        shapes = {"label": [-1], "probability": [-1], "probabilities": [-1, len(self.predictor.labels)]}
-        return [{"name": n, "datatype": "BYTES" if n == "label" else "FP32", "shape": shapes[n]} for n in OUTPUTS]
+        types, wide = answers.output_types(self.predictor), {"probabilities": [-1, len(self.predictor.labels)]}
+        return [{"name": name, "datatype": form, "shape": wide.get(name, [-1])} for name, form in types.items()]
 
 
-def _output(name: str, values: NDArray[Any], binary: bool) -> InferOutput:
-    output = InferOutput(name=name, shape=list(values.shape), datatype="BYTES" if name == "label" else "FP32")
+def _output(name: str, datatype: str, values: NDArray[Any], binary: bool) -> InferOutput:
+    output = InferOutput(name=name, shape=list(values.shape), datatype=datatype)
     output.set_data_from_numpy(values, binary_data=binary)
     return output
 

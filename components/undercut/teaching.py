@@ -52,7 +52,7 @@ def labelled_texts(data: Path) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def teaching_texts(data: Path, seed: int) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the texts to learn from, labelled ones first, and their labels (-100 where there is none).
+    """Return the texts to learn from, labelled ones first, and their labels (-100 where they are not known).
 
     Of unlabelled texts at most 40,000 are taken, chosen by ``seed``; those that are also labelled are
     left out.
@@ -67,7 +67,13 @@ def teaching_texts(data: Path, seed: int) -> tuple[list[str], NDArray[np.int64]]
     known = set(texts)
     more = [text for text in dict.fromkeys(column.to_pylist()) if text not in known]
     events.message(f"{len(texts):,} labelled rows and {len(more):,} unlabelled texts to learn from")
-    return texts + more, np.concatenate([labels, np.full(len(more), UNLABELLED, dtype=np.int64)])
+    unknown = np.full((len(more), *labels.shape[1:]), UNLABELLED, dtype=np.int64)
+    return texts + more, np.concatenate([labels, unknown])
+
+
+def labelled_rows(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which rows have known labels, shape (rows,); ``labels`` are indices, or zeros and ones (rows, labels)."""
+    return labels.reshape(len(labels), -1)[:, 0] != UNLABELLED
 
 
 def ask(teacher: Path, texts: Sequence[str], layers: Sequence[int] = ()) -> Answers:

@@ -1,7 +1,8 @@
 """A search's figures as SVG, from ``tuning.json`` alone: for the report.
 
 ``history``, ``slices``, ``curves`` and ``importances``; the numbers behind them are in the manifest
-(``trials`` and ``importances``). The same manifest gives the same bytes.
+(``trials`` and ``importances``). A hyperparameter may be a word (the method): its values stand side by
+side, the default first. The same manifest gives the same bytes.
 """
 
 import io
@@ -86,8 +87,14 @@ def _slices(manifest: Mapping[str, Any], finished: Sequence[Mapping[str, Any]]) 
     figure = _figure(3 * len(names), 2.8)
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
-        axes.scatter([t["parameters"][name] for t in finished], [t["value"] for t in finished], color=BLUE)
-        axes.axvline(manifest["defaults"][name], color=GREY, linestyle="--")
+        found, default = [t["parameters"][name] for t in finished], manifest["defaults"][name]
+        if isinstance(default, str):
+            words = list(dict.fromkeys([default, *found]))
+            found, default = [words.index(word) for word in found], 0
+            axes.set_xticks(range(len(words)), words)
+            axes.margins(x=0.5 / len(words))
+        axes.scatter(found, [t["value"] for t in finished], color=BLUE)
+        axes.axvline(default, color=GREY, linestyle="--")
         if name in LOGARITHMIC:
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter("")

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 from undercut import artifacts
-from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.finetune.classifier import finetune
+from undercut.finetune.settings import FinetuneConfig
 from undercut.ingest.dataset import IngestConfig, ingest
 from undercut.intervals import Interval, accuracy_interval
 from undercut.predictors import load_predictor

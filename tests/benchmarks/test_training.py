@@ -21,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 from undercut.classifiers import load_base
-from undercut.finetune.classifier import FinetuneConfig
+from undercut.finetune.settings import FinetuneConfig
 from undercut.fitting import FitConfig, fit
 from undercut.storage import local_path
 from undercut.tasks.protocol import Encoded

@@ -1,6 +1,6 @@
 import pytest
 from undercut.candidates import DEFAULT_CANDIDATES
-from undercut.check.settings import check_settings
+from undercut.check.settings import check_settings, check_stages
 from undercut.costs import available_cores
 from undercut.errors import ConfigurationError
 
@@ -33,3 +33,30 @@ def test_a_wrong_setting_is_named(change: dict, field: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         check_settings(**{**GOOD, **change})
     assert error.value.field.startswith(field)
+
+
+STAGES = {"pretrain": {}, "transfer": {}, "tune": {}, "finetune": {}}
+
+
+def test_good_settings_of_stages() -> None:
+    check_stages(**STAGES, usd_per_hour=0.1)
+    finetune = {"epochs": 3.0, "budget_usd": 0.5, "method": "prefix"}
+    check_stages(**{**STAGES, "transfer": {"epochs": 0.0}, "finetune": finetune}, usd_per_hour=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"pretrain": {"size": "gigantic"}}, "pretrain_settings.size"),
+        ({"transfer": {"frozen_layers": -1}}, "transfer_settings.frozen_layers"),
+        ({"tune": {"pruner": "chainsaw"}}, "tune_settings.pruner"),
+        ({"tune": {"trails": 3}}, "tune_settings.trails"),
+        ({"finetune": {"epochs": 2.5}}, "finetune_settings.epochs"),
+        ({"finetune": {"seed": 2}}, "finetune_settings.seed"),
+        ({"transfer": {"epochs": 1}, "finetune": {"method": "prefix"}}, "finetune_settings.method"),
+    ],
+)
+def test_a_wrong_setting_of_a_stage_is_named(change: dict, field: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        check_stages(**{**STAGES, **change}, usd_per_hour=0.1)
+    assert error.value.field == field

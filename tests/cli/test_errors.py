@@ -46,7 +46,8 @@ def assert_refused(done: "subprocess.CompletedProcess[str]", *words: str) -> Non
     ("flags", "words"),
     [
         (["--sauce", "x"], ["sauce", "source"]),
-        (["--epochs", "many"], ["epochs", "whole number"]),
+        (["--finetune_settings.epochs", "many"], ["finetune_settings.epochs", "whole number"]),
+        (["--tune_settings.trails", "3"], ["tune_settings.trails", "Did you mean trials"]),
         (["--source", "nowhere.csv"], ["source", "nowhere.csv", "exists"]),
         (["--source", "ftp://host/rows.csv"], ["source", "ftp://host/rows.csv"]),
         (["--bar.minimum", "1.2"], ["bar.minimum", "below 1"]),

@@ -6,7 +6,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from undercut import artifacts
-from undercut.compress.linear import LinearConfig, fit_softmax
+from undercut.compress.linear import LinearConfig, fit_logistic
 from undercut.compress.structures import compress
 from undercut.errors import ConfigurationError
 from undercut.predictors import load_predictor, softmax
@@ -20,7 +20,7 @@ def test_the_fit_is_the_optimum() -> None:
     targets = np.eye(3, dtype=np.float32)[labels]
     penalty = 1e-2
     config = LinearConfig(l2_penalty=penalty, maximum_iterations=500)
-    weights, bias = fit_softmax(csr_matrix(features), targets, config)
+    weights, bias = fit_logistic(csr_matrix(features), targets, config)
     reference = LogisticRegression(C=1 / (penalty * 200), max_iter=1000, tol=1e-8).fit(features, labels)
     ours = softmax(features @ weights + bias)
     assert np.abs(ours - reference.predict_proba(features)).max() < 2e-3

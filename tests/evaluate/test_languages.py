@@ -54,6 +54,7 @@ def test_rows_that_name_no_language_give_none(small_data: Path) -> None:
 def test_english_topics_do_not_carry_over_to_german(shared_data: Path, tmp_path: Path) -> None:
     """SIB-200: a linear model on n-grams, trained on English, is near chance on German."""
     from undercut.compress.linear import compress
+    from undercut.compress.structures import Inputs
 
     def read(name: str, language: str) -> list[tuple[str, str, str]]:
         with (shared_data / "crosslingual" / "sib200" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
@@ -74,7 +75,7 @@ def test_english_topics_do_not_carry_over_to_german(shared_data: Path, tmp_path:
     # The structure ``linear`` takes from the teacher nothing but its manifest.
     manifest = {"task": card["task"], "labels": card["labels"], "precision": "as-is", "max_length": 0, "lost": ""}
     artifacts.seal(teacher, artifacts.MODEL, manifest | {"structure": "finetuned"})
-    compress(teacher, data, model, "", seed=0)
+    compress(Inputs(teacher=teacher, data=data), model, "", seed=0)
     found = evaluate(model, data, tmp_path / "out", EvaluateConfig())["languages"]
     german, english = found["accuracy"]
     assert (german["language"], german["n"], german["train_rows"]) == ("de", 204, 0)

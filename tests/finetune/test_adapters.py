@@ -14,7 +14,8 @@ from undercut import adapters, artifacts
 from undercut.adapters import AdapterConfig
 from undercut.compress.structures import compress
 from undercut.errors import CandidateLost, ConfigurationError
-from undercut.finetune.classifier import FinetuneConfig, finetune, load_base
+from undercut.finetune.classifier import finetune, load_base
+from undercut.finetune.settings import FinetuneConfig
 from undercut.predictors import load_predictor
 from undercut.quantize.export import QuantizeConfig, quantize
 from undercut.storage import digest
@@ -181,7 +182,8 @@ def test_each_method_has_its_own_learning_rate() -> None:
 TRAIN = """
 import json, sys
 from pathlib import Path
-from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.finetune.classifier import finetune
+from undercut.finetune.settings import FinetuneConfig
 data, output, settings = sys.argv[1:]
 finetune(Path(data), Path(output), FinetuneConfig(**json.loads(settings)), Path(output + "-adapter"))
 """

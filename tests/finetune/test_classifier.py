@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from undercut import artifacts
 from undercut.errors import ConfigurationError
-from undercut.finetune.classifier import FinetuneConfig, _second_pass_failed, finetune
+from undercut.finetune.classifier import _second_pass_failed, finetune
+from undercut.finetune.settings import FinetuneConfig
 from undercut.fitting import FitResult
 from undercut.predictors import load_predictor
 
@@ -43,7 +44,8 @@ def test_same_settings_same_weights_and_no_checkpoint_left(small_data: Path, tin
 TRAIN = """
 import json, sys
 from pathlib import Path
-from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.finetune.classifier import finetune
+from undercut.finetune.settings import FinetuneConfig
 data, output, settings = sys.argv[1:]
 finetune(Path(data), Path(output), FinetuneConfig(**json.loads(settings)))
 """

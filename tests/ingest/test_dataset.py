@@ -1,9 +1,7 @@
 import csv
-import inspect
 import json
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -210,15 +208,6 @@ def test_too_few_test_rows_name_the_test_source(tmp_path: Path) -> None:
     config = IngestConfig(source=write_csv(tmp_path / "a.csv", plain_rows()), test_source=test)
     with pytest.raises(ConfigurationError, match="test_source: got '2 test rows of 62 rows read'"):
         ingest(config, tmp_path / "data")
-
-
-def test_component_and_config_have_the_same_defaults() -> None:
-    parameters = dict(inspect.signature(component.python_func).parameters)
-    del parameters["data"]
-    assert list(parameters) == [field.name for field in fields(IngestConfig)]
-    for field in fields(IngestConfig):
-        if field.name != "source":
-            assert parameters[field.name].default == field.default, field.name
 
 
 def test_the_component_writes_the_ledger_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,11 +200,11 @@ def test_a_hundred_thousand_hostile_paragraphs(tmp_path: Path, zipped: str) -> N
 @pytest.mark.parametrize("content", [b"", b"\0" * 1000, b"\n" * 1000])
 def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ConfigurationError, match="(source|text_column): got"):
+    with pytest.raises(ConfigurationError, match=r"(source|text_column): got"):
         ingest(IngestConfig(source=str(tmp_path / name)), tmp_path / "data")
     if name.endswith(".gz"):
         (tmp_path / name).write_bytes(gzip.compress(content))
-        with pytest.raises(ConfigurationError, match="(source|text_column): got"):
+        with pytest.raises(ConfigurationError, match=r"(source|text_column): got"):
             ingest(IngestConfig(source=str(tmp_path / name)), tmp_path / "data")
 
 

@@ -36,8 +36,9 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> list
         writer.writerows([(f"{text} {'very ' * n}", label) for n in range(1, 5) for text, label in small_rows()])
     # fmt: off
     return [
-        "run", str(PIPELINE), "--source", str(source), "--base-model", str(tiny_base), "--epochs", "4",
-        "--learning-rate", "0.003", "--bar.minimum", "0.5", "--bar.maximum_drop", "0.5",
+        "run", str(PIPELINE), "--source", str(source), "--base-model", str(tiny_base),
+        "--finetune_settings.epochs", "4", "--finetune_settings.learning_rate", "0.003",
+        "--bar.minimum", "0.5", "--bar.maximum_drop", "0.5",
         "--candidates", "finetuned/as-is,finetuned/int8,linear/as-is,linear-teacher/as-is", "--model-name", "small",
     ]
     # fmt: on
@@ -68,7 +69,7 @@ def test_it_compiles_with_descriptions_and_defaults(tmp_path: Path) -> None:
     spec = next(yaml.safe_load_all(target.read_text()))
     inputs = spec["root"]["inputDefinitions"]["parameters"]
     assert len(inputs) <= 20
-    assert inputs["epochs"]["defaultValue"] == 6
+    assert inputs["finetune_settings"]["defaultValue"]["epochs"] == 6
     assert all(definition.get("description") for definition in inputs.values())
     assert spec["pipelineInfo"]["description"].startswith("Turn labelled text into the cheapest")
     defaults = spec["components"]["comp-finetune"]["inputDefinitions"]["parameters"]

@@ -1,9 +1,11 @@
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,14 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 from undercut import artifacts
 from undercut.errors import ConfigurationError
-from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.finetune.classifier import finetune
+from undercut.finetune.settings import FinetuneConfig
 from undercut.pretrain.language_model import pretrain
 from undercut.pretrain.settings import PretrainConfig
 
 SETTINGS = {"size": "tiny", "vocabulary_size": 400, "sequence_length": 32, "batch_tokens": 512, "learning_rate": 2e-3}
+
+OPENERS = ["Where is my refund", "The parcel", "An order", "It", "This clerk", "Never mind", "A day"]
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +68,15 @@ pretrain(Path(data), Path(output), PretrainConfig(**json.loads(settings)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [2, 12])
-def test_a_killed_run_resumes_to_the_same_weights(small_text: Path, tmp_path: Path, after: int) -> None:
+@pytest.mark.parametrize(("after", "next_sentence"), [(2, False), (12, False), (12, True)])
+def test_a_killed_run_resumes_to_the_same_weights(
+    small_text: Path, tmp_path: Path, after: int, next_sentence: bool, make_unlabelled: Callable[..., Path]
+) -> None:
     """Killed once the text is being tokenised or the first steps are made, and in the middle of training."""
-    settings = {**SETTINGS, "max_steps": 20, "checkpoint_seconds": 0.01}
+    settings = {**SETTINGS, "max_steps": 20, "checkpoint_seconds": 0.01, "next_sentence": next_sentence}
+    if next_sentence:
+        texts = [f"{a} is what they said. {b} was the answer." for a, b in itertools.pairwise(OPENERS * 40)]
+        small_text = make_unlabelled(tmp_path / "text", texts)
     events = tmp_path / "events.jsonl"
 
     def start(output: str) -> "subprocess.Popen[bytes]":
@@ -128,7 +138,7 @@ def test_stops_are_planned_before_training() -> None:
         ("batch_tokens", 64),
         ("vocabulary_size", 10),
         ("max_seconds", -1.0),
-        ("epochs", 0),
+        ("epochs", -1),
     ],
 )
 def test_a_wrong_setting_is_refused(setting: str, value: object) -> None:
@@ -141,9 +151,22 @@ def test_a_causal_model_needs_a_tokenizer_that_gives_text_back() -> None:
         PretrainConfig(architecture="gpt2")
 
 
-def test_a_dataset_without_such_text_is_refused(small_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"^data: .* unlabelled\.parquet"):
-        pretrain(small_data, tmp_path / "model", PretrainConfig())
+def test_a_dataset_without_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    artifacts.seal(tmp_path / "data", artifacts.DATASET, {"rows": {}})
+    with pytest.raises(ConfigurationError, match=r"^data: .* unlabelled\.parquet or train\.parquet"):
+        pretrain(tmp_path / "data", tmp_path / "model", PretrainConfig())
+
+
+def test_without_unlabelled_text_the_training_rows_are_read_and_it_says_so(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERCUT_EVENTS", str(tmp_path / "events.jsonl"))
+    manifest = pretrain(small_data, tmp_path / "model", PretrainConfig(**SETTINGS, max_steps=2))
+    metrics = manifest["metrics"]
+    train = artifacts.load(small_data, artifacts.DATASET)["rows"]["train"]
+    assert metrics["trained_on"]["texts"] + metrics["computed_on"]["held_out_texts"] == train
+    assert "the training rows' own text is used" in (tmp_path / "events.jsonl").read_text()
 
 
 def test_too_little_text_is_refused(tmp_path: Path, small_text: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from undercut import artifacts
+from undercut.report.reading import Run
 from undercut.report.render import Sources, write_report
 from undercut.steps import step
 
-from tests.conftest import small_rows, write_base_model
+from tests.conftest import small_rows, write_base_model, write_unlabelled
 
 LABELS = {
     "cancel": "<script>alert('cancel')</script>",
@@ -21,6 +22,7 @@ LABELS = {
     "track": "track & trace",
 }
 TEXT = "<img src=https://evil.example/x.png onerror=alert(1)>"
+LANGUAGES = ("<b>en</b>", "de")
 HOSTED = [
     {
         "name": "<b>Large</b>",
@@ -101,7 +103,8 @@ def make_run(root: Path) -> MadeRun:
     """Ingest, fine-tune a tiny base, make three candidates of which one is lost, measure."""
     from undercut.compress.structures import compress
     from undercut.evaluate.measure import EvaluateConfig, evaluate
-    from undercut.finetune.classifier import FinetuneConfig, finetune
+    from undercut.finetune.classifier import finetune
+    from undercut.finetune.settings import FinetuneConfig
     from undercut.ingest.dataset import IngestConfig, ingest
     from undercut.profile.measure import ProfileConfig, profile
     from undercut.quantize.export import QuantizeConfig, quantize
@@ -114,10 +117,12 @@ def make_run(root: Path) -> MadeRun:
         root / "teacher",
     )
     with source.open("w", newline="", encoding="utf-8") as stream:
-        hostile = [(f"{TEXT} {text}" if i % 7 == 0 else text, LABELS[label]) for i, (text, label) in enumerate(rows)]
-        csv.writer(stream).writerows(
-            [("text", "label"), *hostile, ("", "track"), (f"{TEXT} twice", "a"), (f"{TEXT} twice", "b")]
-        )
+        hostile = [
+            (f"{TEXT} {text}" if i % 7 == 0 else text, LABELS[label], LANGUAGES[i % 2])
+            for i, (text, label) in enumerate(rows)
+        ]
+        rejected = [("", "track", "en"), (f"{TEXT} twice", "a", "en"), (f"{TEXT} twice", "b", "en")]
+        csv.writer(stream).writerows([("text", "label", "language"), *hostile, *rejected])
     with step("ingest", output=str(data)):
         ingest(IngestConfig(source=str(source)), data)
     with step("finetune", inputs=[str(data)], output=str(teacher)):
@@ -153,6 +158,20 @@ def make_run(root: Path) -> MadeRun:
     return MadeRun(root, sources)
 
 
+def hand_made_run(**manifests: Any) -> Run:
+    """A run of which only some manifests are there: for what is made of those alone."""
+    empty: dict[str, Any] = {
+        "data": {},
+        "teacher": {},
+        "models": {},
+        "evaluations": {},
+        "profiles": {},
+        "selection": {},
+    }
+    absent = dict.fromkeys(("deployment", "base", "scratch", "tuning"))
+    return Run(**{**empty, **absent, **manifests})
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MadeRun]:
     """The run's artifacts without a selection."""
@@ -160,6 +179,38 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MadeRun]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNDERCUT_HOME", str(root / "home"))
         yield make_run(root)
+
+
+@pytest.fixture(scope="session")
+def stages(made: MadeRun) -> dict[str, Path]:
+    """The folders of a transfer, a pretraining and a search of three trials on the run's data and base."""
+    from undercut.pretrain.language_model import pretrain
+    from undercut.pretrain.settings import PretrainConfig
+    from undercut.transfer.domain_adaptation import transfer
+    from undercut.transfer.settings import TransferConfig
+    from undercut.tune.search import tune
+    from undercut.tune.settings import TuneConfig
+
+    root, data, base = made.root, made.sources.data, str(made.root / "base")
+    texts = write_unlabelled(root / "unlabelled", [text for text, _ in small_rows()])
+    language: dict[str, Any] = {"sequence_length": 32, "batch_tokens": 512, "learning_rate": 2e-3}
+    folders = {name: root / name for name in ("adapted", "scratch", "tuning")}
+    with step("transfer", inputs=[str(texts), str(data)], output=str(folders["adapted"])):
+        settings = TransferConfig(base_model=base, max_steps=20, comparison_rows=100, comparison_epochs=1, **language)
+        transfer(texts, data, folders["adapted"], settings)
+    with step("pretrain", inputs=[str(texts)], output=str(folders["scratch"])):
+        pretrain(texts, folders["scratch"], PretrainConfig(size="tiny", vocabulary_size=400, max_steps=20, **language))
+    with step("tune", inputs=[str(data)], output=str(folders["tuning"])):
+        search: dict[str, Any] = {"epochs": 2, "epochs_high": 3, "train_rows": 60, "usd_per_hour": 0.1}
+        tune(data, folders["tuning"], TuneConfig(base_model=base, trials=3, learning_rate_high=1e-2, **search))
+    return {"base": folders["adapted"], "scratch": folders["scratch"], "tuning": folders["tuning"]}
+
+
+@pytest.fixture(scope="session")
+def whole(made: MadeRun, stages: dict[str, Path]) -> tuple[dict[str, Any], Page]:
+    """A selection in which the linear model wins, and its page with the stages before fine-tuning."""
+    sources = replace(made.select("whole"), **stages)
+    return artifacts.load(sources.selection, artifacts.SELECTION), made.render(sources, "whole.html")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,16 +10,25 @@ from typing import Any
 
 import pytest
 from undercut import artifacts
+from undercut.report.differences import points
 from undercut.report.render import SCRIPT
 from undercut.wording import milliseconds, money, quantity, size
 
-from tests.report.conftest import HOSTED, LABELS, TEXT, MadeRun, Page
+from tests.report.conftest import HOSTED, LABELS, LANGUAGES, TEXT, MadeRun, Page
 
 LOADING = {"src", "href", "srcset", "data", "action", "poster", "background", "xlink:href", "formaction", "ping"}
 
 Chosen = tuple[dict[str, Any], Page]
 
 pytestmark = pytest.mark.slow  # the run that they share takes about ten seconds to make
+
+
+MANIFESTS = {"base": artifacts.MODEL, "scratch": artifacts.MODEL, "tuning": artifacts.TUNING}
+
+
+def chosen_price(selection: dict[str, Any]) -> float:
+    row = next(r for r in selection["candidates"] if r["candidate"] == selection["chosen"])
+    return float(row["usd_per_million_requests"])
 
 
 def candidate_cells(page: Page) -> dict[str, list[str]]:
@@ -61,15 +71,49 @@ def test_the_first_screen_shows_what_was_chosen(passed: Chosen) -> None:
     assert "cheaper than the fine-tuned model" in first
 
 
-def test_how_it_stands_up_to_hurried_typing_is_shown(passed: Chosen) -> None:
+def test_how_each_stands_up_to_hurried_typing_is_shown(passed: Chosen, made: MadeRun) -> None:
     _, page = passed
-    assert "by way of typing, on a sample" in page.text
-    for way in ("dropped letters", "upper case"):
-        assert way in page.text
+    header, *rows = page.tables["heat sticky typing"]
+    assert [row[0].removesuffix(" chosen") for row in rows] == ["linear/as-is", "finetuned/as-is"]
+    assert [cell.partition(" rows")[0].rstrip("0123456789 ") for cell in header[2:4]] == [
+        "Neighbouring keys",
+        "Dropped letters",
+    ]
+    measured = artifacts.load(made.sources.evaluations[1], artifacts.EVALUATION)
+    assert measured["candidate"] == "linear/as-is"
+    for cell, entry in zip(rows[0][2:], measured["robustness"], strict=True):
+        difference = entry["difference"]
+        assert cell == f"{points(difference['value'])} {points(difference['low'])} to {points(difference['high'])}"
 
 
-def test_nothing_is_loaded_and_nothing_runs_but_our_own_script(passed: Chosen, missed: Chosen) -> None:
-    for _, page in (passed, missed):
+def test_accuracy_by_language_is_shown_for_every_candidate(passed: Chosen, made: MadeRun) -> None:
+    _, page = passed
+    header, *rows = page.tables["heat sticky languages"]
+    assert header == ["Language", "Rows test / training", "Accuracy drawn", "linear as-is", "finetuned as-is"]
+    found = [artifacts.load(made.sources.evaluations[i], artifacts.EVALUATION)["languages"] for i in (1, 0)]
+    by_name = {row[0]: row for row in rows}
+    assert by_name.keys() == {*LANGUAGES, "mean over languages"}
+    for column, one in enumerate(found, start=3):
+        for entry in one["accuracy"]:
+            assert by_name[entry["language"]][column] == f"{entry['value']:.3f}"
+            assert by_name[entry["language"]][1] == f"{entry['n']} / {entry['train_rows']}"
+    assert by_name["mean over languages"][2:] == [f"{one['macro']['value']:.3f}" for one in found]
+    assert "by language" not in page.text
+
+
+def test_candidates_are_compared_row_by_row(passed: Chosen) -> None:
+    selection, page = passed
+    (pair,) = selection["comparisons"]
+    header, row = page.tables["pairwise"]
+    assert header[3] == f"Right alone it / {pair['against']}"
+    difference = pair["difference"]
+    assert row[0] == f"{pair['candidate']} missed"
+    assert row[2] == f"{points(difference['value'])} {points(difference['low'])} to {points(difference['high'])}"
+    assert row[3] == f"{pair['first_only']} / {pair['second_only']}"
+
+
+def test_nothing_is_loaded_and_nothing_runs_but_our_own_script(passed: Chosen, missed: Chosen, whole: Chosen) -> None:
+    for _, page in (passed, missed, whole):
         tags = [tag for tag, _ in page.elements]
         assert tags.count("script") == 1
         assert page.source.count(f"<script>{SCRIPT}</script>") == 1
@@ -86,8 +130,8 @@ def test_nothing_is_loaded_and_nothing_runs_but_our_own_script(passed: Chosen, m
         assert "@import" not in style
 
 
-def test_the_contents_lead_somewhere(passed: Chosen, missed: Chosen) -> None:
-    for _, page in (passed, missed):
+def test_the_contents_lead_somewhere(passed: Chosen, missed: Chosen, whole: Chosen) -> None:
+    for _, page in (passed, missed, whole):
         identifiers = [a["id"] for _, a in page.elements if "id" in a]
         links = {(a["href"] or "")[1:] for tag, a in page.elements if tag == "a"}
         assert len(links) >= 8
@@ -230,3 +274,57 @@ def test_a_deployment_is_reported(made: MadeRun) -> None:
     assert f"shop version {record['version']} is the champion: the first champion" in page.text
     assert f"{record['smoke_test']['rows']} rows over HTTP" in page.text
     assert [row[0] for row in page.tables["ledger"]][-2] == "deploy shop"
+
+
+def test_the_stages_before_fine_tuning_are_shown(whole: Chosen, stages: dict[str, Path]) -> None:
+    _, page = whole
+    adapted, scratch = (artifacts.load(stages[name], artifacts.MODEL) for name in ("base", "scratch"))
+    search = artifacts.load(stages["tuning"], artifacts.TUNING)
+    for title in ("Adapting the base to the domain", "A language model from scratch", "Tuning"):
+        assert title in page.text
+    assert search["sentence"] in page.text
+    downstream = adapted["metrics"]["downstream"]
+    assert f"an accuracy of {downstream['accuracy']['transferred']:.3f} from it" in page.text
+    assert f"{quantity(scratch['parameter_count'])} parameters" in page.text
+    for manifest in (adapted, scratch, search):
+        assert manifest["digest"] in page.text
+    names = [name.replace("_", " ") for name in search["defaults"]]
+    assert [row[0] for row in page.tables["hyperparameters"][1:]] == names
+    plots = [attributes["aria-label"] or "" for tag, attributes in page.elements if tag == "svg"]
+    assert sum(label.startswith("Loss by tokens trained on") for label in plots) == 2
+    assert any(label.startswith("Validation accuracy by trial") for label in plots)
+
+
+def test_the_stages_before_fine_tuning_are_counted(whole: Chosen, stages: dict[str, Path]) -> None:
+    selection, page = whole
+    rows = [row[0] for row in page.tables["ledger"][1:-1]]
+    assert sorted(rows) == sorted(
+        [f"{e['step']} {e['detail']}".strip() for e in selection["ledger"]] + ["transfer", "pretrain", "tune"]
+    )
+    own = [artifacts.load(stages[name], manifest)["ledger"][-1] for name, manifest in MANIFESTS.items()]
+    entries = {entry["id"]: entry for entry in [*selection["ledger"], *own]}.values()
+    spent = sum(entry["seconds"] * entry["cores"] / 3600 * 0.05 for entry in entries)
+    assert dollars(page.tables["ledger"][-1][1]) == pytest.approx(spent, rel=1e-3)
+    before = spent - selection["ledger"][-1]["seconds"] * selection["ledger"][-1]["cores"] / 3600 * 0.05
+    assert f"The run had cost {money(before)} when the choice was made" in page.text
+    hosted = selection["hosted"][0]
+    saved = hosted["usd_per_million_requests"] - chosen_price(selection)
+    row = next(row for row in page.tables["hosted"] if row[0] == hosted["name"])
+    assert row[4] == quantity(math.ceil(before / saved * 1e6))
+
+
+def test_a_stage_left_out_shows_nothing(
+    made: MadeRun, stages: dict[str, Path], seal_again: Callable[..., Path], passed: Chosen
+) -> None:
+    base = seal_again(
+        stages["base"], artifacts.MODEL, {"structure": "base", "method": "the base as it is", "metrics": {}}
+    )
+    scratch = seal_again(stages["scratch"], artifacts.MODEL, {"lost": "there is no text", "metrics": {}})
+    tuning = seal_again(stages["tuning"], artifacts.TUNING, {"trials": []})
+    sources = replace(made.sources, selection=made.root / "passed", base=base, scratch=scratch, tuning=tuning)
+    page = made.render(sources, "left-out.html")
+    identifiers = {a["id"] for _, a in page.elements if "id" in a}
+    assert identifiers == {a["id"] for _, a in passed[1].elements if "id" in a}
+    assert not identifiers & {"adaptation", "scratch", "tuning"}
+    # What they cost, little as it is, is counted all the same.
+    assert {"transfer", "pretrain", "tune"} <= {row[0] for row in page.tables["ledger"]}

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from undercut import artifacts
+from undercut.classifiers import find_base
 from undercut.errors import ConfigurationError
-from undercut.finetune.classifier import FinetuneConfig, finetune
+from undercut.finetune.classifier import finetune
+from undercut.finetune.settings import FinetuneConfig
+from undercut.storage import digest
 from undercut.transfer.comparison import verdict
 from undercut.transfer.domain_adaptation import load, transfer
 from undercut.transfer.layers import encoder_layers, freeze, thaw
@@ -99,7 +102,7 @@ def test_a_verdict_needs_the_whole_interval() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("masking", "span"), ("unfreezing", "sudden"), ("frozen_layers", -1), ("comparison_epochs", 0), ("epochs", 0)],
+    [("masking", "span"), ("unfreezing", "sudden"), ("frozen_layers", -1), ("comparison_epochs", 0), ("epochs", -1)],
 )
 def test_a_wrong_setting_is_refused(setting: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=f"^{setting}: got"):
@@ -114,3 +117,24 @@ def test_impossible_requests_are_refused_before_training(
         config = TransferConfig(**{**SETTINGS, name: value}, base_model=str(tiny_base))
         with pytest.raises(ConfigurationError, match="epochs" if name == "max_steps" else name):
             transfer(small_text, small_data, tmp_path / name, config)
+
+
+def test_zero_epochs_hand_the_base_on(tiny_base: Path, small_data: Path, tmp_path: Path) -> None:
+    manifest = transfer(small_data, small_data, tmp_path / "base", TransferConfig(epochs=0, base_model=str(tiny_base)))
+    artifacts.verify(tmp_path / "base", artifacts.MODEL)
+    assert manifest["structure"] == "base"
+    weights = (p / "model.safetensors" for p in (tiny_base, tmp_path / "base"))
+    assert next(weights).read_bytes() == next(weights).read_bytes()
+    folder, origin = find_base("elsewhere", tmp_path / "base")
+    assert (folder, origin) == (tmp_path / "base", {"uri": str(tiny_base), "digest": digest(tiny_base)})
+
+
+def test_what_a_manifest_says_of_a_transferred_base(tiny_base: Path, tmp_path: Path) -> None:
+    transfer(tmp_path, tmp_path, tmp_path / "made", TransferConfig(epochs=0, base_model=str(tiny_base)))
+    content = artifacts.content(artifacts.load(tmp_path / "made", artifacts.MODEL))
+    sealed = artifacts.seal(tmp_path / "made", artifacts.MODEL, {**content, "structure": "transferred"})
+    expected = {"uri": str(tiny_base), "digest": sealed["digest"], "structure": "transferred"}
+    assert find_base("elsewhere", tmp_path / "made")[1] == expected
+    artifacts.seal(tmp_path / "made", artifacts.MODEL, {**content, "lost": "it was left out"})
+    with pytest.raises(ConfigurationError, match="it was left out"):
+        find_base("elsewhere", tmp_path / "made")

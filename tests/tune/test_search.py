@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from undercut import artifacts
 from undercut.errors import ConfigurationError
-from undercut.finetune.classifier import FinetuneConfig
+from undercut.finetune.settings import FinetuneConfig
 from undercut.hyperparameters import with_hyperparameters
 from undercut.tune.search import study_name, tune
 from undercut.tune.settings import TuneConfig

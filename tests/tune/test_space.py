@@ -3,8 +3,10 @@ from typing import Any
 
 import optuna
 import pytest
+from undercut.adapters import LEARNING_RATES
+from undercut.tune.halving import SuccessiveHalving
 from undercut.tune.settings import TuneConfig
-from undercut.tune.space import SeededSampler, pruner, suggest
+from undercut.tune.space import SeededSampler, first, hyperparameters, pruner, suggest
 
 
 def drawn(config: TuneConfig, sessions: list[int]) -> list[dict[str, Any]]:
@@ -39,6 +41,32 @@ def test_a_resumed_search_proposes_what_it_would_have_proposed() -> None:
     assert drawn(config, [6]) != drawn(TuneConfig(seed=6), [6])
 
 
+def test_the_method_is_searched_and_has_rates_of_its_own() -> None:
+    config = TuneConfig(methods="lora,prefix", seed=2)
+    trials = [hyperparameters(params, config) for params in drawn(config, [16])]
+    assert trials[0] == config.defaults
+    assert {t["method"] for t in trials} == {"full", "lora", "prefix"}
+    assert list(trials[1]) == ["method", "learning_rate", "epochs", "batch_tokens"]
+    for t in trials:
+        assert LEARNING_RATES[t["method"]] / 10.01 <= t["learning_rate"] <= LEARNING_RATES[t["method"]] * 10.01
+    assert drawn(config, [16]) == drawn(config, [2, 9, 5])
+
+
+@pytest.mark.parametrize(("method", "rate"), [(m, r) for m in LEARNING_RATES for r in (0.0, 2.7e-3)])
+def test_the_defaults_keep_their_last_bit(method: str, rate: float) -> None:
+    config = TuneConfig(method=method, learning_rate=rate, learning_rate_low=1e-6)
+    assert hyperparameters(first(config), config) == config.defaults
+    assert config.defaults["learning_rate"] == (rate or LEARNING_RATES[method])
+
+
+def test_of_a_trial_that_ended_while_it_was_proposed_the_part_is_told() -> None:
+    assert hyperparameters({"method": "lora"}, TuneConfig(methods="lora")) == {"method": "lora"}
+    assert hyperparameters({"learning_rate": 3e-4}, TuneConfig(method="lora")) == {
+        "method": "lora",
+        "learning_rate": 5e-3,
+    }
+
+
 def test_it_finds_the_bottom_of_a_bowl() -> None:
     found = drawn(TuneConfig(seed=1), [40])[20:]
     near = [abs(math.log10(t["learning_rate"]) + 3) < 0.3 for t in found]
@@ -48,7 +76,7 @@ def test_it_finds_the_bottom_of_a_bowl() -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("successive-halving", optuna.pruners.SuccessiveHalvingPruner),
+        ("successive-halving", SuccessiveHalving),
         ("hyperband", optuna.pruners.HyperbandPruner),
         ("none", optuna.pruners.NopPruner),
     ],

@@ -3,8 +3,9 @@ from pathlib import Path
 import optuna
 import pytest
 from undercut.errors import ConfigurationError
+from undercut.tune.attempts import origin
 from undercut.tune.settings import TuneConfig
-from undercut.tune.studies import ATTEMPTS, opened, origin, server_url
+from undercut.tune.studies import ATTEMPTS, opened, server_url
 
 
 def test_the_address_comes_from_the_parameter_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +58,7 @@ def test_a_trial_left_behind_is_failed_and_tried_again_but_not_for_ever(tmp_path
     for attempt in range(ATTEMPTS):
         with opened("study", tmp_path / "study", config) as study:
             trial = study.ask()
-            assert trial.suggest_float("learning_rate", 1e-5, 1e-3) == config.learning_rate
+            assert trial.suggest_float("learning_rate", 1e-5, 1e-3) == config.defaults["learning_rate"]
             assert trial.user_attrs.get("retry_of", trial.number) == 0
             assert trial.number == attempt
     with opened("study", tmp_path / "study", config) as study:

@@ -6,8 +6,19 @@ from undercut.images import TRAIN_IMAGE
 
 
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
-def check(bar: dict, candidates: list, prices: dict, hardware: str, traffic: str, target: str) -> float:
-    """Refuse a wrong bar, candidate list or price book before anything is spent.
+def check(
+    bar: dict,
+    candidates: list,
+    prices: dict,
+    hardware: str,
+    traffic: str,
+    target: str,
+    pretrain_settings: dict = {},  # noqa: B006
+    transfer_settings: dict = {},  # noqa: B006
+    tune_settings: dict = {},  # noqa: B006
+    finetune_settings: dict = {},  # noqa: B006
+) -> float:
+    """Refuse a wrong bar, candidate list, price book or setting of a stage before anything is spent.
 
     Args:
         bar: what a model must reach: metric, minimum, maximum_drop, maximum_latency_ms, confidence.
@@ -16,12 +27,18 @@ def check(bar: dict, candidates: list, prices: dict, hardware: str, traffic: str
         hardware: the price book's device that candidates are priced on.
         traffic: online (batch 1) or batch (32).
         target: where the chosen model is deployed.
+        pretrain_settings: arguments of pretrain.
+        transfer_settings: arguments of transfer.
+        tune_settings: arguments of tune.
+        finetune_settings: arguments of finetune.
 
     Returns:
         The price of this machine in US dollars an hour, which stops a training at a sum of money.
     """
-    from undercut.check.settings import check_settings
+    from undercut.check.settings import check_settings, check_stages
     from undercut.steps import step
 
     with step("check"):
-        return check_settings(bar, candidates, prices, hardware, traffic, target)
+        usd_per_hour = check_settings(bar, candidates, prices, hardware, traffic, target)
+        check_stages(pretrain_settings, transfer_settings, tune_settings, finetune_settings, usd_per_hour)
+        return usd_per_hour

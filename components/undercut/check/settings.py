@@ -1,4 +1,8 @@
-"""Settings that decide a run's outcome, checked before it starts."""
+"""Settings that decide a run's outcome, checked before it starts.
+
+This stage alone looks into others: at the ``settings`` modules of those that train, to refuse on behalf of
+them what they would refuse after hours of other work.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,8 +11,11 @@ from undercut.bar import TRAFFIC, parse_bar
 from undercut.candidates import parse_candidates
 from undercut.costs import CPU_CORE, available_cores, parse_price_book
 from undercut.errors import ConfigurationError
+from undercut.hyperparameters import Config, with_hyperparameters
 
 TARGETS = ("local",)
+# What a pipeline sets itself, for all stages alike.
+TAKEN = ("base_model", "usd_per_hour", "seed")
 
 
 def check_settings(
@@ -36,3 +43,46 @@ def check_settings(
     if target not in TARGETS:
         raise ConfigurationError("target", target, f"one of {', '.join(TARGETS)}")
     return available_cores() * book.usd_per_hour(CPU_CORE)
+
+
+def check_stages(
+    pretrain: Mapping[str, Any],
+    transfer: Mapping[str, Any],
+    tune: Mapping[str, Any],
+    finetune: Mapping[str, Any],
+    usd_per_hour: float,
+) -> None:
+    """Check the settings of the stages that train, and that they go together.
+
+    Args:
+        pretrain: entries that stand in for arguments of pretrain.
+        transfer: the same of transfer.
+        tune: the same of tune.
+        finetune: the same of finetune.
+        usd_per_hour: this machine's price.
+
+    Raises:
+        ConfigurationError: the first setting that is wrong, such as ``finetune_settings.epochs``.
+    """
+    from undercut.finetune.settings import FinetuneConfig
+    from undercut.pretrain.settings import PretrainConfig
+    from undercut.transfer.settings import TransferConfig
+    from undercut.tune.settings import TuneConfig
+
+    _check("pretrain_settings", PretrainConfig(usd_per_hour=usd_per_hour), pretrain)
+    transferring = _check("transfer_settings", TransferConfig(usd_per_hour=usd_per_hour), transfer)
+    _check("tune_settings", TuneConfig(usd_per_hour=usd_per_hour), tune)
+    method = _check("finetune_settings", FinetuneConfig(usd_per_hour=usd_per_hour), finetune).method
+    if method == "prefix" and transferring.epochs:
+        remedy = "A prefix is loaded onto its base again and again: it needs one that a URI leads to"
+        raise ConfigurationError("finetune_settings.method", method, "another method after a transfer", remedy)
+
+
+def _check(name: str, config: Config, entries: Mapping[str, Any]) -> Config:
+    for taken in TAKEN:
+        if taken in entries:
+            raise ConfigurationError(f"{name}.{taken}", entries[taken], f"{taken} of the whole run")
+    try:
+        return with_hyperparameters(config, entries, name)
+    except ConfigurationError as error:
+        raise error if error.field.startswith(f"{name}.") else error.within(name) from error

@@ -43,7 +43,7 @@ def run(
 ) -> None:
     """Run a pipeline on this machine.
 
-    Each of the pipeline's arguments is a flag: --epochs 4, --source my.csv, --bar.minimum 0.9,
+    Each of the pipeline's arguments is a flag: --source my.csv, --bar.minimum 0.9,
     --candidates linear,finetuned/int8. `undercut run PIPELINE --help` lists them. Finished steps are
     reused when nothing they depend on changed; an interrupted training goes on where it stopped.
     """

@@ -10,6 +10,7 @@ def compress(
     teacher: dsl.Input[dsl.Model],
     data: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
+    scratch: dsl.Input[dsl.Model] = None,
     structure: str = "finetuned",
     seed: int = 0,
 ):
@@ -19,7 +20,8 @@ def compress(
         teacher: the fine-tuned model.
         data: dataset folder.
         model: the model of that structure.
-        structure: finetuned, linear, linear-teacher, distilled-N, pruned-LxP, static-D; a module of undercut.compress, an argument after a dash.
+        scratch: a language model pretrained from scratch, which the structure scratch starts from.
+        structure: finetuned, linear, linear-teacher, distilled-N, pruned-LxPxH, static-D, scratch; a module of undercut.compress, an argument after a dash.
         seed: of whatever is random in making it.
     """
     from pathlib import Path
@@ -27,5 +29,7 @@ def compress(
     from undercut.compress.structures import compress
     from undercut.steps import step
 
-    with step("compress", structure, inputs=[teacher.path, data.path], output=model.path):
-        compress(structure, Path(teacher.path), Path(data.path), Path(model.path), seed)
+    pretrained = Path(scratch.path) if scratch else None
+    inputs = [teacher.path, data.path, *([scratch.path] if scratch else [])]
+    with step("compress", structure, inputs=inputs, output=model.path):
+        compress(structure, Path(teacher.path), Path(data.path), Path(model.path), seed, pretrained)

@@ -10,18 +10,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from undercut import artifacts
+from undercut.compress.structures import Inputs
 from undercut.errors import CandidateLost
 
 ARGUMENT = r"|[1-9]\d?"
 FORMS = "distilled, or distilled-N to keep N layers"
 
 
-def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) -> None:
+def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     """Train a student of fewer layers and write a sealed model folder.
 
     Args:
-        teacher: the fine-tuned model.
-        data: dataset folder: train, validation and, where there is one, the split ``unlabelled``.
+        inputs: the fine-tuned model and the dataset: train, validation and, where there is one, ``unlabelled``.
         output: where the model goes: safetensors, tokenizer, config, ``model.json``.
         argument: how many layers stay; empty for half.
         seed: of the order of batches, dropout and the choice of unlabelled texts.
@@ -32,6 +32,7 @@ def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) 
     from undercut.encoders import even_layers, layer_list, load_classifier, with_layers
     from undercut.learning import LearningConfig, learn, write_student
 
+    teacher, data = inputs.teacher, inputs.data
     artifacts.verify(teacher, artifacts.MODEL)
     model = load_classifier(teacher)
     total = len(layer_list(model)[1])

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from undercut import artifacts
+from undercut.compress.structures import Inputs
 
 ARGUMENT = r""
 FORMS = "finetuned"
 
 
-def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) -> None:
+def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     """Hand the teacher on unchanged."""
-    manifest = artifacts.load(teacher, artifacts.MODEL)
-    artifacts.copy_files(teacher, output, manifest["files"])
+    manifest = artifacts.load(inputs.teacher, artifacts.MODEL)
+    artifacts.copy_files(inputs.teacher, output, manifest["files"])
     artifacts.seal(output, artifacts.MODEL, artifacts.content(manifest))

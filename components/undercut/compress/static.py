@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undercut import artifacts, events
+from undercut.compress.structures import Inputs
 from undercut.predictors import BatchTokenizer, FloatArray, IntArray
 from undercut.static import StaticModel, TokenPairs
 
@@ -66,12 +67,12 @@ class Rows:
         return [row[row >= 0].tolist() for row in found]
 
 
-def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) -> None:
+def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     """Train static vectors and write a sealed model folder in the format ``static``.
 
     Args:
-        teacher: the fine-tuned model; its token embeddings and its answers are used.
-        data: dataset folder: train, validation and, where there is one, the split ``unlabelled``.
+        inputs: the fine-tuned model, whose token embeddings and answers are used, and the dataset: train,
+            validation and, where there is one, the split ``unlabelled``.
         output: where the model goes: ``weights.safetensors`` and the tokenizer.
         argument: numbers in a vector; empty for 256, or the teacher's size where that is less.
         seed: of the order of batches, dropout and the choice of unlabelled texts.
@@ -80,6 +81,7 @@ def compress(teacher: Path, data: Path, output: Path, argument: str, seed: int) 
     from undercut.learning import remembered_answers, training_folder
     from undercut.teaching import teaching_texts
 
+    teacher, data = inputs.teacher, inputs.data
     manifest = artifacts.verify(teacher, artifacts.MODEL)
     embeddings = load_classifier(teacher).get_input_embeddings().state_dict()["weight"].numpy()
     config = StaticConfig(size=min(int(argument or StaticConfig.size), embeddings.shape[1]), seed=seed)

@@ -23,6 +23,7 @@ from undercut import artifacts, events, registry, workspace
 from undercut.deploy.settings import DeployConfig
 from undercut.deploy.stages import report
 from undercut.intervals import paired_difference
+from undercut.label_sets import is_multi_label, predicted
 from undercut.predictors import Predictor, load_predictor
 
 if TYPE_CHECKING:
@@ -138,13 +139,14 @@ def compare(challenger: Challenger, champion: Predictor, config: DeployConfig) -
     """Compare both on the data's test rows.
 
     Returns:
-        ``rows``; ``accuracy`` of each; ``difference`` (challenger minus champion: value, low, high, 95 %);
+        ``rows``; ``accuracy`` of each (of several labels a row, all must be right); ``difference`` (challenger
+        minus champion: value, low, high, 95 %);
         ``milliseconds_per_request`` of each at ``batch``; ``saving`` (share; negative: dearer).
     """
     manifest = artifacts.load(challenger.data, artifacts.DATASET)
     texts, indices = artifacts.texts_and_labels(challenger.data, "test")
-    truth = np.array(manifest["labels"], dtype=np.object_)[indices]
-    correct = [_answers(model, texts) == truth for model in (challenger.predictor, champion)]
+    truth = _names(manifest["labels"], indices)
+    correct = [np.array(_answers(model, texts) == truth, np.bool_) for model in (challenger.predictor, champion)]
     difference = paired_difference(correct[0], correct[1], seed=config.seed)
     seconds = seconds_per_request([challenger.predictor, champion], texts, challenger.batch)
     sides = ("challenger", "champion")
@@ -160,13 +162,20 @@ def compare(challenger: Challenger, champion: Predictor, config: DeployConfig) -
 
 def _answers(model: Predictor, texts: Sequence[str]) -> NDArray[np.object_]:
     order = np.argsort([len(text) for text in texts], kind="stable")  # like lengths together: less padding
-    labels = np.array(model.labels, dtype=np.object_)
     answers = np.empty(len(texts), dtype=np.object_)
     for start in range(0, len(texts), BATCH):
         report("comparing with the champion", start / len(texts))
         rows = order[start : start + BATCH]
-        answers[rows] = labels[model.probabilities([texts[i] for i in rows]).argmax(axis=1)]
+        answers[rows] = _names(model.labels, predicted(model, model.probabilities([texts[i] for i in rows])))
     return answers
+
+
+def _names(labels: Sequence[str], answers: NDArray[np.int64]) -> NDArray[np.object_]:
+    """Return each row's set of label names, shape (rows,), from indices or from zeros and ones (rows, labels)."""
+    rows = [np.flatnonzero(row) for row in answers] if is_multi_label(answers) else answers[:, None]
+    found = np.empty(len(answers), dtype=np.object_)
+    found[:] = [frozenset(labels[i] for i in row) for row in rows]
+    return found
 
 
 def seconds_per_request(models: Sequence[Predictor], texts: Sequence[str], batch: int) -> list[float]:

@@ -4,19 +4,21 @@ MLflow copies this file into the registered version and runs it at loading ("mod
 Python object is stored. The folder's digest travels in the version's configuration and is checked.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
+from undercut.label_sets import names
 from undercut.predictors import load_predictor
 
 BATCH = 32
 
 
 class TextClassifier(PythonModel):
-    """Texts in, label names out."""
+    """Texts in, label names out; of a multi-label model JSON lists of label names, the surest first."""
 
     def load_context(self, context: Any) -> None:
         """Load and verify the model folder that lies in the version."""
@@ -24,10 +26,10 @@ class TextClassifier(PythonModel):
         self.predictor = load_predictor(Path(context.artifacts["model"]), settings["threads"], settings["digest"])
 
     def predict(self, context: Any, model_input: list[str]) -> list[str]:  # type: ignore[override]
-        """Return the most probable label of each text."""
+        """Return each text's label, or its labels as a JSON list."""
         batches = [model_input[i : i + BATCH] for i in range(0, len(model_input), BATCH)]
-        best = [i for batch in batches for i in self.predictor.probabilities(batch).argmax(axis=1)]
-        return [self.predictor.labels[i] for i in best]
+        answers = [answer for b in batches for answer in names(self.predictor, self.predictor.probabilities(b))]
+        return [a if isinstance(a, str) else json.dumps(a, ensure_ascii=False) for a in answers]
 
 
 set_model(TextClassifier())

@@ -5,26 +5,31 @@ writes to a file (a child that inherits stdout would keep KFP's runner waiting),
 """
 
 import contextlib
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import requests
 
-from undercut import events
+from undercut import answers, events
 from undercut.predictors import Predictor
 
 START_SECONDS = 90.0
 REQUEST_SECONDS = 30.0
 STOP_SECONDS = 10.0
 TOLERANCE = 1e-4
+
+
+# What a text is answered: its label, or its labels as a JSON list, and the probabilities that go with it.
+Answer = tuple[str, list[float]]
 
 
 class SmokeTestError(RuntimeError):
@@ -48,16 +53,16 @@ def smoke_test(folder: Path, name: str, digest: str, texts: Sequence[str], predi
         SmokeTestError: with what was expected and what came.
     """
     probabilities = predictor.probabilities(texts)
-    labels = [predictor.labels[i] for i in probabilities.argmax(axis=1)]
+    bodies, tensors = answers.bodies(predictor, probabilities), answers.tensors(predictor, probabilities)
     started = time.perf_counter()
     with _server(folder, name, digest) as (url, session):
         startup = time.perf_counter() - started
         v1, v2 = f"{url}/v1/models/{name}:predict", f"{url}/v2/models/{name}/infer"
-        answers = _post(session, v1, {"instances": list(texts)})["predictions"]
-        _compare("V1", labels, [a["label"] for a in answers], probabilities, [a["probability"] for a in answers])
+        found = _post(session, v1, {"instances": list(texts)})["predictions"]
+        _compare("V1", [_v1(body) for body in bodies], [_v1(body) for body in found])
         tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}
         outputs = {o["name"]: o["data"] for o in _post(session, v2, {"inputs": [tensor]})["outputs"]}
-        _compare("V2", labels, outputs["label"], probabilities, outputs["probability"])
+        _compare("V2", _v2({name: tensors[name].ravel().tolist() for name in outputs}), _v2(outputs))
         refused = session.post(v1, json={"instances": [0]}, timeout=REQUEST_SECONDS).status_code
         if refused != requests.codes.bad_request:
             raise SmokeTestError(f"a request without a text was answered with {refused}, not with 400")
@@ -117,14 +122,27 @@ def _post(session: requests.Session, url: str, body: object) -> Any:
     return response.json()
 
 
-def _compare(
-    protocol: str, labels: list[str], got: list[str], probabilities: np.ndarray[Any, Any], shown: list[float]
-) -> None:
-    wrong = [(i, want, have) for i, (want, have) in enumerate(zip(labels, got, strict=True)) if want != have]
+def _v1(body: Mapping[str, Any]) -> Answer:
+    if "labels" in body:
+        return json.dumps(body["labels"], ensure_ascii=False), body["probabilities"]
+    return body["label"], [body["probability"]]
+
+
+def _v2(outputs: Mapping[str, list[Any]]) -> list[Answer]:
+    """Return each text's answer from flat tensors: the words, then one probability or all labels'."""
+    words, numbers = outputs.values()
+    wide = len(numbers) // len(words)
+    return [(word, numbers[i * wide : (i + 1) * wide]) for i, word in enumerate(words)]
+
+
+def _compare(protocol: str, wanted: list[Answer], got: list[Answer]) -> None:
+    pairs = list(zip(wanted, got, strict=True))
+    wrong = [(i, want, have) for i, ((want, _), (have, _)) in enumerate(pairs) if want != have]
     if wrong:
         i, want, have = wrong[0]
-        raise SmokeTestError(f"{protocol}: {len(wrong)} of {len(labels)} labels differ; row {i}: {have}, not {want}")
-    difference = float(np.abs(np.asarray(shown) - probabilities.max(axis=1)).max())
+        raise SmokeTestError(f"{protocol}: {len(wrong)} of {len(pairs)} labels differ; row {i}: {have}, not {want}")
+    apart = [abs(a - b) for (_, want), (_, have) in pairs for a, b in zip(want, have, strict=True)]
+    difference = max(apart, default=0.0)
     if difference > TOLERANCE:
         raise SmokeTestError(f"{protocol}: probabilities differ by up to {difference:.2g}")
 

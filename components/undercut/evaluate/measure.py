@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from undercut import artifacts, events
 from undercut.candidates import candidate_name
 from undercut.errors import ConfigurationError
+from undercut.evaluate import multi_label
+from undercut.evaluate.calibration import calibration_bins, calibration_error
 from undercut.evaluate.languages import languages
 from undercut.evaluate.mistakes import mistakes
 from undercut.evaluate.robustness import robustness
 from undercut.intervals import accuracy_interval, bootstrap, macro_f1_interval
+from undercut.label_sets import is_multi_label, predicted, same
 from undercut.predictors import FloatArray, Predictor, load_predictor
 
-BINS = 10
 SLICE_VALUES = 12
 ROBUSTNESS_ROWS = 500
 
@@ -63,29 +65,62 @@ def evaluate(model: Path, data: Path, output: Path, config: EvaluateConfig) -> a
     if manifest["lost"]:
         return artifacts.seal(output, artifacts.EVALUATION, content | {"n": 0, "metrics": {}})
     table = artifacts.read_split(data, "test")
-    texts = table["text"].to_pylist()
-    truth = table["label"].to_numpy().astype(np.int64)
+    texts, truth = artifacts.texts_and_labels(data, "test")
     predictor = load_predictor(model, threads=2)
     probabilities = predict(predictor, texts, config.batch_size)
-    correct = probabilities.argmax(axis=1) == truth
-    write_predictions(output, table["row"], truth, probabilities)
-    content |= figures(probabilities, truth, manifest["labels"], config)
-    if manifest.get("out_of_scope"):
-        predicted = probabilities.argmax(axis=1)
-        index = manifest["labels"].index(manifest["out_of_scope"]["label"])
-        content["metrics"] |= out_of_scope_figures(predicted == index, truth == index, config)
+    answers = predicted(predictor, probabilities)
+    correct = same(answers, truth)
+    if is_multi_label(truth):
+        content |= _label_sets(output, table, truth, answers, probabilities, manifest, config)
+    else:
+        content |= _one_label(output, table, truth, probabilities, manifest, config)
     content["slices"] = slices(table, correct, config)
     content["languages"] = languages(data, table, correct, config.confidence, config.seed)
     content["robustness"] = robustness(
         predictor, texts, truth, correct, config.robustness_rows, config.confidence, config.seed
     )
-    content["mistakes"] = mistakes(table, probabilities, truth, manifest["labels"])
     for name, value in content["metrics"].items():
         events.metric(name, value["value"])
-    accuracy = content["metrics"]["accuracy"]
-    interval = f"{accuracy['low']:.3f} to {accuracy['high']:.3f}"
-    events.message(f"accuracy {accuracy['value']:.3f} ({interval}) on {content['n']:,} test rows")
+    name = "micro_f1" if is_multi_label(truth) else "accuracy"
+    metric = content["metrics"][name]
+    interval = f"{metric['low']:.3f} to {metric['high']:.3f}"
+    events.message(f"{name.replace('_f', '-F')} {metric['value']:.3f} ({interval}) on {content['n']:,} test rows")
     return artifacts.seal(output, artifacts.EVALUATION, content)
+
+
+def _one_label(
+    output: Path,
+    table: pa.Table,
+    truth: NDArray[np.int64],
+    probabilities: FloatArray,
+    manifest: artifacts.Manifest,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """Write the predictions; return figures and mistakes where a row has one label."""
+    write_predictions(output, table["row"], truth, probabilities)
+    content = figures(probabilities, truth, manifest["labels"], config)
+    if manifest.get("out_of_scope"):
+        answers = probabilities.argmax(axis=1)
+        index = manifest["labels"].index(manifest["out_of_scope"]["label"])
+        content["metrics"] |= out_of_scope_figures(answers == index, truth == index, config)
+    return content | {"mistakes": mistakes(table, probabilities, truth, manifest["labels"])}
+
+
+def _label_sets(
+    output: Path,
+    table: pa.Table,
+    truth: NDArray[np.int64],
+    answers: NDArray[np.int64],
+    probabilities: FloatArray,
+    manifest: artifacts.Manifest,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """Write the predictions; return figures and mistakes where a row may have several labels or none."""
+    labels = manifest["labels"]
+    multi_label.write_predictions(output, table["row"], truth, answers, probabilities)
+    content = multi_label.figures(probabilities, truth, answers, labels, config.confidence, config.seed)
+    wrong = multi_label.mistakes(table, probabilities, truth, answers, labels)
+    return content | {"threshold": manifest["threshold"], "mistakes": wrong}
 
 
 def predict(predictor: Predictor, texts: list[str], batch_size: int) -> FloatArray:
@@ -127,7 +162,7 @@ def figures(
         "metrics": {
             "accuracy": accuracy_interval(predicted == truth, config.confidence).as_dict(),
             "macro_f1": macro_f1_interval(confusion, config.confidence, config.seed).as_dict(),
-            "calibration_error": calibration_error(probabilities, truth, config),
+            "calibration_error": calibration_error(probabilities, truth, config.confidence, config.seed),
             "log_loss": mean_interval(losses, config),
         },
         "per_class": per_class(confusion, labels),
@@ -164,37 +199,6 @@ def per_class(confusion: NDArray[np.int64], labels: list[str]) -> list[dict[str,
         }
         for i, label in enumerate(labels)
     ]
-
-
-def calibration_bins(probabilities: FloatArray, truth: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Return ten bins of the answer's probability, with mean probability and accuracy in each."""
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == truth
-    which = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    return [
-        {
-            "low": b / BINS,
-            "high": (b + 1) / BINS,
-            "confidence": float(confidence[which == b].mean()) if (which == b).any() else None,
-            "accuracy": float(correct[which == b].mean()) if (which == b).any() else None,
-            "n": int((which == b).sum()),
-        }
-        for b in range(BINS)
-    ]
-
-
-def calibration_error(probabilities: FloatArray, truth: NDArray[np.int64], config: EvaluateConfig) -> dict[str, float]:
-    """Return the expected calibration error (Naeini et al. 2015, ten bins of equal width), with interval."""
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == truth
-    which = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.zeros((len(truth), BINS))
-    gaps[np.arange(len(truth)), which] = correct - confidence
-    ones = np.ones(len(truth), dtype=np.int64)
-    interval = bootstrap(
-        ones, lambda c: np.abs(c @ gaps).sum(axis=1) / len(truth), config.confidence, config.seed, resamples=500
-    )
-    return interval.as_dict()
 
 
 def slices(table: pa.Table, correct: NDArray[np.bool_], config: EvaluateConfig) -> list[dict[str, Any]]:

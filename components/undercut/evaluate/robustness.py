@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from undercut import events
 from undercut.intervals import accuracy_interval, paired_difference
+from undercut.label_sets import predicted, same
 from undercut.predictors import Predictor
 
 # One letter in this many is mistyped, and one a text at least.
@@ -99,7 +100,7 @@ def robustness(
     Args:
         predictor: the candidate.
         texts: test texts.
-        truth: their labels, shape (rows,).
+        truth: their labels, shape (rows,), or zeros and ones, shape (rows, labels).
         correct: whether the candidate gets the text as it is right, shape (rows,).
         rows: how many of them, a seeded sample; 0 measures nothing.
         confidence: of the intervals.
@@ -122,7 +123,7 @@ def robustness(
             continue
         # What stayed as it was is answered as it was.
         right = correct[chosen].copy()
-        right[changed] = _predict(predictor, [noisy[i] for i in changed]) == truth[chosen][changed]
+        right[changed] = _right(predictor, [noisy[i] for i in changed], truth[chosen][changed])
         found.append(
             {
                 "perturbation": name,
@@ -135,10 +136,10 @@ def robustness(
     return found
 
 
-def _predict(predictor: Predictor, texts: Sequence[str]) -> NDArray[np.int64]:
-    answers = np.empty(len(texts), dtype=np.int64)
+def _right(predictor: Predictor, texts: Sequence[str], truth: NDArray[np.int64]) -> NDArray[np.bool_]:
+    right = np.empty(len(texts), dtype=np.bool_)
     order = np.argsort([len(text) for text in texts], kind="stable")
     for start in range(0, len(texts), BATCH):
         rows = order[start : start + BATCH]
-        answers[rows] = predictor.probabilities([texts[i] for i in rows]).argmax(axis=1)
-    return answers
+        right[rows] = same(predicted(predictor, predictor.probabilities([texts[i] for i in rows])), truth[rows])
+    return right

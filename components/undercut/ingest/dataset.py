@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from undercut import artifacts, events
 from undercut.artifacts import SPLITS
 from undercut.errors import ConfigurationError
+from undercut.ingest.label_sets import check_separator
 from undercut.ingest.raw_rules import SPLITS as RAW_SPLITS
 from undercut.ingest.raw_text import STAGED, ingest_raw_text
 from undercut.ingest.read import Source, open_source
@@ -28,6 +29,7 @@ from undercut.ingest.split import FATES, TEST, TRAIN, VALIDATION, Fates, Keys, R
 from undercut.ingest.staging import Staged, stage
 from undercut.ingest.text_rules import TextRules
 from undercut.ingest.write import Written, write_splits
+from undercut.label_sets import TASK as MULTI_LABEL
 
 MAX_CHARACTERS_LIMIT = 1_000_000
 MINIMUM_SIMILARITY = 0.5
@@ -41,7 +43,9 @@ class IngestConfig:
     ``split`` is ``stratified`` (70/10/20 by label), ``column:NAME`` (a column that says train,
     validation or test) or ``time:NAME`` (the oldest 70 % to train, the newest 20 % to test). What a
     source or a column gives is not cut again: only splits without a row are cut off the training rows.
-    ``unlabelled_source`` is raw text beside the labelled rows, or alone; ``quality_filter`` is for it.
+    ``label_separator`` stands between the labels of a cell where a row may have several or none; lists
+    of labels (JSON, Parquet) need none. ``unlabelled_source`` is raw text beside the labelled rows, or
+    alone; ``quality_filter`` is for it.
     ``near_duplicates`` is the Jaccard similarity from which texts count as one; 0 for off.
     ``languages`` are codes with commas between them, or "any" to tell each text's and keep all.
 
@@ -55,6 +59,7 @@ class IngestConfig:
     test_source: str = ""
     text_column: str = ""
     label_column: str = ""
+    label_separator: str = ""
     split: str = "stratified"
     max_characters: int = 20000
     near_duplicates: float = 0.0
@@ -70,6 +75,7 @@ class IngestConfig:
         kind, _, column = self.split.partition(":")
         if self.split != "stratified" and not (kind in ("column", "time") and column):
             raise ConfigurationError("split", self.split, "stratified, column:NAME or time:NAME")
+        check_separator(self.label_separator)
         if not 1 <= self.max_characters <= MAX_CHARACTERS_LIMIT:
             raise ConfigurationError("max_characters", self.max_characters, f"from 1 to {MAX_CHARACTERS_LIMIT:,}")
         if self.near_duplicates and not MINIMUM_SIMILARITY <= self.near_duplicates <= 1:
@@ -135,13 +141,15 @@ def _ingest_labelled(
 ) -> tuple[dict[str, Any], NDArray[np.uint64]]:
     """Write the three splits; return what the manifest says of them, and the held-out rows' words keys."""
     with tempfile.TemporaryDirectory(prefix=STAGED, dir=output) as folder:
-        staged = stage(sources, Path(folder) / "rows.arrow", rules, config.split)
+        several = bool(config.label_separator) or any(source.lists for source in sources)
+        separator = config.label_separator if several else None
+        staged = stage(sources, Path(folder) / "rows.arrow", rules, config.split, separator)
         _check_read(staged, sources)
-        keys = staged.rows.as_keys()
+        keys = staged.keys()
         near = _near_duplicates(staged, keys, config.near_duplicates) if config.near_duplicates else None
         events.progress(0, 1, f"{len(keys.text):,} rows: which split, which repeated")
         fates, cut = decide(keys, config.seed, near)
-        _check_kept(staged, sources, fates)
+        _check_kept(staged, keys, sources, fates)
         written = write_splits(staged, fates, [source.uri for source in sources], output)
     given = [split for i, split in enumerate(SPLITS) if (keys.given == i).any()]
     how = {"method": config.split, "seed": config.seed, "given": given, "cut_off_training": cut}
@@ -177,11 +185,12 @@ def _check_read(staged: Staged, sources: list[Source]) -> None:
         raise ConfigurationError("source", f"{sources[0].uri} with {found}", "at least two labels", reasons)
 
 
-def _check_kept(staged: Staged, sources: list[Source], fates: Fates) -> None:
+def _check_kept(staged: Staged, keys: Keys, sources: list[Source], fates: Fates) -> None:
     """Refuse what could be neither learned nor measured."""
     counts = dict(zip(FATES, np.bincount(fates, minlength=len(FATES)).tolist(), strict=True))
     reasons = _main_reasons(staged.rejected.counts | {r: n for r, n in counts.items() if r not in SPLITS and n})
-    labels = np.unique(np.frombuffer(staged.rows.labels, np.int32)[fates == TRAIN])
+    sets = staged.sets
+    labels = np.flatnonzero(sets.label_rows(np.bincount(keys.label[fates == TRAIN], minlength=len(sets.sizes))))
     if len(labels) < 2:
         got = f"{sources[0].uri} with {len(labels)} label(s) left to train on"
         raise ConfigurationError("source", got, f"two labels of {MINIMUM_LABEL_ROWS} rows or more", reasons)
@@ -202,7 +211,7 @@ def _content(sources: list[Source], staged: Staged, written: Written) -> dict[st
     read, kept, rejected = sum(staged.rows_read), int(written.rows.sum()), staged.rejected.total
     assert read == kept + rejected, f"{read} rows read, {kept} kept, {rejected} rejected"
     return {
-        "task": "text-classification",
+        "task": MULTI_LABEL if staged.multi_label else "text-classification",
         "labels": written.labels,
         "rows": dict(zip(SPLITS, written.rows.sum(axis=0).tolist(), strict=True)),
         "columns": staged.columns,

@@ -43,7 +43,7 @@ class ParquetReader:
         line = 0
         with self._open() as file:
             for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), use_threads=False):
-                for values in zip(*(_values(column) for column in batch.columns), strict=True):
+                for values in zip(*(_values(c, i == label) for i, c in enumerate(batch.columns)), strict=True):
                     line += 1
                     yield Record(line, values)
                 self._share = line / file.metadata.num_rows
@@ -82,11 +82,15 @@ def _batch_rows(metadata: Any) -> int:
     return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(1.0, largest))))
 
 
-def _values(column: Any) -> list[object]:
-    """Return a column's values; strings as bytes, since Arrow does not check that they are UTF-8."""
+def _values(column: Any, lists: bool) -> list[object]:
+    """Return a column's values; strings, with ``lists`` also those in lists, as bytes: Arrow does not check UTF-8."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         column = column.cast(pa.large_binary())
+    if lists and (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        inner = column.type.value_type
+        if pa.types.is_string(inner) or pa.types.is_large_string(inner):
+            column = column.cast(pa.large_list(pa.large_binary()))
     values: list[object] = column.to_pylist()
     return values

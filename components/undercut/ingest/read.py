@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ FORMATS = {
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
 }
 ALLOWED = "a file named .csv, .tsv, .jsonl or .parquet, or one of these with .gz"
+_SEARCHED_RECORDS = 100  # in which a label that is not null tells whether labels are lists
 SIGNATURES = {
     b"\x1f\x8b": "a gzip file: let its name end in .gz",
     b"PK\x03\x04": "a zip or Excel file: save it as CSV",
@@ -37,6 +39,12 @@ class Record(NamedTuple):
     fault: str = ""
     repair: int = 0
 
+    @property
+    def characters(self) -> int:
+        """Return the size; a list or mapping, whose size is not known, counts as a long text."""
+        long = (1 << 16 for value in self.values if isinstance(value, list | dict))
+        return sum(len(value) for value in self.values if isinstance(value, str | bytes)) + sum(long)
+
 
 class Reader(Protocol):
     """What a format offers."""
@@ -53,7 +61,10 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """An opened source: its setting, its URI without the pin, its file, and where its columns are."""
+    """An opened source: its setting, its URI without the pin, its file, and where its columns are.
+
+    ``lists`` tells that its labels are lists: a row may have several or none.
+    """
 
     field: str
     uri: str
@@ -62,6 +73,7 @@ class Source:
     text: int
     label: int
     extras: dict[int, str]
+    lists: bool = False
 
     @property
     def bytes(self) -> int:
@@ -88,12 +100,15 @@ def open_source(field: str, uri: str, text_column: str, label_column: str) -> So
     text, label = columns.text_and_label(reader.columns, text_column, label_column, field, shown)
     if text == label:
         raise ConfigurationError("label_column", reader.columns[label], "a column other than the text's")
-    if next(reader.records(text, label, 1), None) is None:
+    first = list(islice(reader.records(text, label, 1), _SEARCHED_RECORDS))
+    if not first:
         raise ConfigurationError(
             field, shown, "a file with rows", "It has a header only: add rows or name another file"
         )
     extras = columns.extra_names(reader.columns, (text, label))
-    return Source(field=field, uri=shown, path=path, reader=reader, text=text, label=label, extras=extras)
+    given = (record.values[label] for record in first if not record.fault)
+    lists = isinstance(next((value for value in given if value is not None), None), list)
+    return Source(field=field, uri=shown, path=path, reader=reader, text=text, label=label, extras=extras, lists=lists)
 
 
 def _reader(path: Path, field: str, uri: str) -> Reader:

@@ -48,9 +48,10 @@ REJECTED = {
     "is rejected with the rows after it until the first header returns. JSON: a record with unknown keys and "
     "without the text or the label key is rejected.",
     JSON: "A line that is not one JSON object is rejected.",
-    NO_LABEL: f"A label that is absent, empty, NaN or one of {', '.join(sorted(MISSING_LABELS - {''}))} is rejected.",
+    NO_LABEL: f"A label that is absent, empty, NaN or one of {', '.join(sorted(MISSING_LABELS - {''}))} is rejected. "
+    "Where a row may have several labels, an empty cell or list is a row without any, and is kept.",
     BAD_LABEL: f"A label that is a list or mapping, has bad UTF-8, or is over {MAX_LABEL_CHARACTERS} characters "
-    "is rejected.",
+    "is rejected; a list is allowed where a row may have several labels.",
     NO_TEXT: "A text that is absent, NaN or empty after cleaning is rejected.",
     BAD_TEXT: "A text that is a list or mapping is rejected.",
     BAD_UTF8: f"A text with more than {BAD_UTF8_SHARE:.0%} of its characters not valid UTF-8 is rejected.",

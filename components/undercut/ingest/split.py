@@ -2,7 +2,7 @@
 
 The order of the rules: duplicates and conflicts within a split; near-duplicates, if asked for; rare
 labels; splits that no row was given for are cut off the training rows; texts in two splits; labels that
-training lacks.
+training lacks. Where a row may have several labels or none, its label is the number of its label set.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undercut.artifacts import SPLITS
+from undercut.ingest.label_sets import LabelSets
 from undercut.ingest.rules import CONFLICT, DUPLICATE, MINIMUM_LABEL_ROWS, RARE, REASONS, TWO_SPLITS, UNSEEN
+from undercut.ingest.stratify import stratify
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
@@ -27,13 +29,17 @@ RejectNear = Callable[[Fates, bool], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """Staged rows as arrays of shape (rows,): text key, words key, label number, split given, time (or empty)."""
+    """Staged rows as arrays of shape (rows,): text key, words key, label number, split given, time (or empty).
+
+    ``sets`` is None where every row has one label; otherwise it says which labels each label number stands for.
+    """
 
     text: NDArray[np.uint64]
     words: NDArray[np.uint64]
     label: NDArray[np.int32]
     given: NDArray[np.uint8]
     time: NDArray[np.float64]
+    sets: LabelSets | None = None
 
 
 def decide(keys: Keys, seed: int, near: RejectNear | None = None) -> tuple[Fates, dict[str, float]]:
@@ -47,18 +53,22 @@ def decide(keys: Keys, seed: int, near: RejectNear | None = None) -> tuple[Fates
         fates[rows] = _without_repeats(keys.text[rows], keys.label[rows], keys.given[rows])
     if near:
         near(fates, False)
-    _reject_labels(fates, keys.label, _counts(fates, keys.label, len(SPLITS)) < MINIMUM_LABEL_ROWS, RARE)
+    sets = keys.sets or LabelSets.single(int(keys.label.max(initial=-1)) + 1)
+    _reject_rare(fates, keys.label, sets)
     shares = {TEST: TEST_SHARE, VALIDATION: VALIDATION_SHARE}
     cut = {split: share for split, share in shares.items() if not (keys.given == split).any()}
     if len(keys.time):
         _cut_newest(fates, keys.time, cut)
+    elif keys.sets:
+        _cut_by_label_set(fates, keys, keys.sets, cut, seed)
     else:
         _cut_by_label(fates, keys, cut, seed)
     if near and cut:  # texts of two labels that lay in one split may now lie in two
         near(fates, True)
     for rows in in_parts(keys.words):
         _keep_latest(fates, keys.words, rows[fates[rows] < len(SPLITS)])
-    _reject_labels(fates, keys.label, _counts(fates, keys.label, TRAIN + 1) == 0, UNSEEN)
+    unseen = sets.label_rows(_counts(fates, keys.label, TRAIN + 1, len(sets.sizes))) == 0
+    _reject_labels(fates, keys.label, sets.holding(unseen), UNSEEN)
     return fates, {SPLITS[split]: share for split, share in cut.items()}
 
 
@@ -100,10 +110,20 @@ def _keep_latest(fates: Fates, words: NDArray[np.uint64], rows: NDArray[np.int64
     fates[rows[fates[rows] < latest]] = FATES.index(TWO_SPLITS)
 
 
-def _counts(fates: Fates, label: NDArray[np.int32], splits: int) -> NDArray[np.int64]:
+def _counts(fates: Fates, label: NDArray[np.int32], splits: int, labels: int) -> NDArray[np.int64]:
     """Return rows a label, shape (labels,), over the first ``splits`` splits."""
-    counts: NDArray[np.int64] = np.bincount(label[fates < splits], minlength=int(label.max(initial=-1)) + 1)
+    counts: NDArray[np.int64] = np.bincount(label[fates < splits], minlength=labels)
     return counts
+
+
+def _reject_rare(fates: Fates, label: NDArray[np.int32], sets: LabelSets) -> None:
+    """Reject the rows of rare labels, again while that makes other labels of these rows rare."""
+    while True:
+        rows = sets.label_rows(_counts(fates, label, len(SPLITS), len(sets.sizes)))
+        rare = (rows > 0) & (rows < MINIMUM_LABEL_ROWS)
+        if not rare.any():
+            return
+        _reject_labels(fates, label, sets.holding(rare), RARE)
 
 
 def _reject_labels(fates: Fates, label: NDArray[np.int32], labels: NDArray[np.bool_], reason: str) -> None:
@@ -117,7 +137,7 @@ def _cut_by_label(fates: Fates, keys: Keys, cut: dict[int, float], seed: int) ->
     anew keeps most of its test rows, and texts of the same words go together. A label of three rows
     or more gives every split one.
     """
-    count = _counts(fates, keys.label, TRAIN + 1)
+    count = _counts(fates, keys.label, TRAIN + 1, int(keys.label.max(initial=-1)) + 1)
     before = np.cumsum(count) - count
     parts = (before * _PARTS // max(1, count.sum())).astype(np.uint8)[keys.label]
     for part in range(_PARTS):
@@ -133,6 +153,13 @@ def _cut_by_label(fates: Fates, keys: Keys, cut: dict[int, float], seed: int) ->
             wanted = np.maximum(1, np.rint(share * count).astype(np.int64)) * (count >= MINIMUM_LABEL_ROWS)
             fates[pool[(rank >= taken[label]) & (rank < (taken + wanted)[label])]] = split
             taken += wanted
+
+
+def _cut_by_label_set(fates: Fates, keys: Keys, sets: LabelSets, cut: dict[int, float], seed: int) -> None:
+    """Move a share of each label's training rows into the splits to cut, in an order of words and seed."""
+    pool = np.flatnonzero(fates == TRAIN)
+    pool = pool[np.argsort(shuffled(keys.words[pool], seed), kind="stable")]
+    fates[pool] = stratify(keys.label[pool].astype(np.int64), sets, cut, TRAIN, MINIMUM_LABEL_ROWS)
 
 
 def _cut_newest(fates: Fates, time: NDArray[np.float64], cut: dict[int, float]) -> None:

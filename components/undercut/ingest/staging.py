@@ -21,6 +21,7 @@ from undercut import events
 from undercut.errors import ConfigurationError
 from undercut.ingest import columns
 from undercut.ingest.clean import Rejected, as_string, clean_extra, clean_label, read_time, text_keys
+from undercut.ingest.label_sets import LabelSets, clean_labels
 from undercut.ingest.read import Record, Source
 from undercut.ingest.rules import MAX_LABEL_CHARACTERS, NO_SPLIT, NO_TIME, REJECTED, Tally
 from undercut.ingest.split import TEST, TRAIN, VALIDATION, Keys
@@ -48,7 +49,7 @@ class Rows:
     repairs: "array[int]" = field(default_factory=lambda: array("B"))
     times: "array[float]" = field(default_factory=lambda: array("d"))
 
-    def as_keys(self) -> Keys:
+    def as_keys(self, sets: LabelSets | None = None) -> Keys:
         """Return what the split is decided by, without copying it."""
         return Keys(
             text=np.frombuffer(self.texts, np.uint64),
@@ -56,12 +57,13 @@ class Rows:
             label=np.frombuffer(self.labels, np.int32),
             given=np.frombuffer(self.given, np.uint8),
             time=np.frombuffer(self.times, np.float64),
+            sets=sets,
         )
 
 
 class _Clean(NamedTuple):
     text: str
-    label: str
+    labels: tuple[str, ...]
     extras: list[str | None]
     repairs: int
     given: int
@@ -72,16 +74,29 @@ class _Clean(NamedTuple):
 class Staged:
     """The first pass's result: the file on disk, what memory holds, and the rows rejected so far.
 
-    ``label_numbers`` gives each label its number in ``rows.labels``, in the order in which they were
-    met; ``columns`` are the extra columns; ``rows_read`` is one number a source.
+    ``label_numbers`` gives each label its number and ``label_sets`` each set of labels its number in
+    ``rows.labels``, in the order in which they were met: where a row has one label, the two are one.
+    ``columns`` are the extra columns; ``rows_read`` is one number a source.
     """
 
     path: Path
     columns: list[str]
+    multi_label: bool = False
     rows: Rows = field(default_factory=Rows)
     label_numbers: dict[str, int] = field(default_factory=dict)
+    label_sets: dict[tuple[str, ...], int] = field(default_factory=dict)
     rejected: Tally = field(default_factory=lambda: Tally(REJECTED))
     rows_read: list[int] = field(default_factory=list)
+
+    @property
+    def sets(self) -> LabelSets:
+        """Return which labels each set has."""
+        numbers = self.label_numbers
+        return LabelSets.of([[numbers[label] for label in labels] for labels in self.label_sets], len(numbers))
+
+    def keys(self) -> Keys:
+        """Return what the split is decided by."""
+        return self.rows.as_keys(self.sets if self.multi_label else None)
 
     def keep(self, clean: _Clean, timed: bool) -> None:
         """Note a row that goes on.
@@ -89,11 +104,9 @@ class Staged:
         Raises:
             ConfigurationError: there are more labels than a classifier could learn.
         """
-        number = self.label_numbers.setdefault(clean.label, len(self.label_numbers))
-        if number >= MAX_LABELS:
-            allowed = f"a column with at most {MAX_LABELS:,} different labels"
-            remedy = f"It looks like free text ('{clean.label[:40]}'): set label_column to another column"
-            raise ConfigurationError("label_column", f"more than {MAX_LABELS:,} labels", allowed, remedy)
+        number = self.label_sets.get(clean.labels)
+        if number is None:
+            number = self._number(clean.labels)
         text, words = text_keys(clean.text)
         self.rows.texts.append(text)
         self.rows.words.append(words)
@@ -103,15 +116,27 @@ class Staged:
         if timed:
             self.rows.times.append(clean.time)
 
+    def _number(self, labels: tuple[str, ...]) -> int:
+        """Number a set of labels that was not met before, and its labels."""
+        for label in labels:
+            if self.label_numbers.setdefault(label, len(self.label_numbers)) >= MAX_LABELS:
+                allowed = f"a column with at most {MAX_LABELS:,} different labels"
+                remedy = f"It looks like free text ('{label[:40]}'): set label_column to another column"
+                raise ConfigurationError("label_column", f"more than {MAX_LABELS:,} labels", allowed, remedy)
+        return self.label_sets.setdefault(labels, len(self.label_sets))
+
 
 class _Cleaner:
     """Applies the row rules to one source's records."""
 
-    def __init__(self, source: Source, names: Sequence[str], rules: TextRules, split: str) -> None:
+    def __init__(
+        self, source: Source, names: Sequence[str], rules: TextRules, split: str, separator: str | None
+    ) -> None:
         by_name = {name: i for i, name in source.extras.items()}
         self._extras = [by_name.get(name) for name in names]
         self._text, self._label, self._rules = source.text, source.label, rules
-        self._given, self._labels = _FIELDS[source.field], dict[str, str]()
+        self._given, self._labels = _FIELDS[source.field], dict[str, tuple[str, ...]]()
+        self._separator = separator
         kind, _, column = split.partition(":")
         own = column if self._given == TRAIN else ""
         at = columns.position(source.reader.columns, own, "split", source.uri) if own else None
@@ -122,7 +147,7 @@ class _Cleaner:
         if record.fault:
             raise Rejected(record.fault)
         values, given, moment = record.values, self._given, 0.0
-        label = self._clean_label(values[self._label])
+        labels = self._clean_labels(values[self._label])
         text, repairs, language = self._rules.clean(values[self._text])
         if self._split_at is not None:
             name = as_string(values[self._split_at]) or ""
@@ -137,14 +162,14 @@ class _Cleaner:
         extras = [None if i is None else clean_extra(values[i]) for i in self._extras]
         if language:
             extras.append(language)
-        return _Clean(text, label, extras, repairs | record.repair, given, moment)
+        return _Clean(text, labels, extras, repairs | record.repair, given, moment)
 
-    def _clean_label(self, value: object) -> str:
+    def _clean_labels(self, value: object) -> tuple[str, ...]:
         if not isinstance(value, str):
-            return clean_label(value)
+            return (clean_label(value),) if self._separator is None else clean_labels(value, self._separator)
         known = self._labels.get(value)
         if known is None:
-            known = clean_label(value)
+            known = (clean_label(value),) if self._separator is None else clean_labels(value, self._separator)
             if len(self._labels) < MAX_LABELS and len(value) <= MAX_LABEL_CHARACTERS:  # before it was trimmed
                 self._labels[value] = known
         return known
@@ -158,11 +183,6 @@ class _Cleaner:
         if record.fault:
             return " | ".join(str(value) for value in record.values)
         return as_string(record.values[self._text]) or ""
-
-
-def _characters(record: Record) -> int:
-    """Return a record's size; a list or mapping, whose size is not known, counts as a long text."""
-    return sum(len(v) if isinstance(v, str | bytes) else (1 << 16) * isinstance(v, list | dict) for v in record.values)
 
 
 def _open_stream(path: Path, names: Sequence[str]) -> RowStream:
@@ -187,7 +207,7 @@ class _Progress:
         self._before += source.bytes
 
 
-def stage(sources: Sequence[Source], path: Path, rules: TextRules, split: str) -> Staged:
+def stage(sources: Sequence[Source], path: Path, rules: TextRules, split: str, separator: str | None = None) -> Staged:
     """Read all sources and write the rows that no rule of the first pass rejects to ``path``.
 
     Args:
@@ -195,21 +215,23 @@ def stage(sources: Sequence[Source], path: Path, rules: TextRules, split: str) -
         path: the file to write.
         rules: what is done to each text; where they tell languages, the last extra column is the language.
         split: the setting; ``column:NAME`` and ``time:NAME`` name a column of the main source.
+        separator: what stands between the labels of a row, empty where they come as lists; None: a row has one label.
 
     Raises:
         ConfigurationError: a file is damaged, the split's column is not there, or there are more
             labels than a classifier could learn.
     """
     names = list(dict.fromkeys(name for source in sources for name in source.extras.values()))
-    cleaners = [_Cleaner(source, names, rules, split) for source in sources]
+    cleaners = [_Cleaner(source, names, rules, split, separator) for source in sources]
     if rules.wanted:
         names = [*names, next(name for name in ("language", "language_", "language__") if name not in names)]
-    staged, progress, row = Staged(path=path, columns=names), _Progress(sources), 0
+    staged = Staged(path=path, columns=names, multi_label=separator is not None)
+    progress, row = _Progress(sources), 0
     with contextlib.closing(_open_stream(path, names)) as file:
         for number, (source, cleaner) in enumerate(zip(sources, cleaners, strict=True)):
             before = row
             records = source.reader.records(source.text, source.label, rules.max_characters)
-            for record in rules.ahead(records, cleaner.text, _characters):
+            for record in rules.ahead(records, cleaner.text, lambda record: record.characters):
                 if row % _PROGRESS_ROWS == 0:
                     progress.report(source.reader.position, row)
                 try:

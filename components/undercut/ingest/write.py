@@ -55,15 +55,17 @@ def write_splits(staged: Staged, fates: Fates, files: Sequence[str], output: Pat
         files: the sources' names for examples.
         output: the dataset folder.
     """
-    numbers, names = np.frombuffer(staged.rows.labels, np.int32), list(staged.label_numbers)
-    kept = np.unique(numbers[fates < len(SPLITS)])
-    labels = sorted(names[i] for i in kept)
+    numbers, names, sets = np.frombuffer(staged.rows.labels, np.int32), list(staged.label_numbers), staged.sets
+    by_split = [np.bincount(numbers[fates == split], minlength=len(sets.sizes)) for split in range(len(SPLITS))]
+    counts = np.array([sets.label_rows(rows) for rows in by_split])
+    kept = sorted(np.flatnonzero(counts.sum(axis=0)), key=lambda i: names[i])
     final = np.full(len(names), -1, np.int32)
-    index = {name: i for i, name in enumerate(labels)}
-    final[kept] = [index[names[i]] for i in kept]
-    shapes = (len(files), len(SPLITS)), (len(SPLITS), len(labels))
-    written = Written(labels=labels, rows=np.zeros(shapes[0], np.int64), counts=np.zeros(shapes[1], np.int64))
-    fields = [("row", pa.int64()), ("text", pa.string()), ("label", pa.int32())]
+    final[kept] = np.arange(len(kept))
+    rows = np.zeros((len(files), len(SPLITS)), np.int64)
+    written = Written(labels=[names[i] for i in kept], rows=rows, counts=counts[:, kept])
+    form = pa.list_(pa.int32()) if staged.multi_label else pa.int32()
+    labels_of = sets.lists(final) if staged.multi_label else pa.array(final)
+    fields = [("row", pa.int64()), ("text", pa.string()), ("label", form)]
     schema = pa.schema([*fields, *((name, pa.string()) for name in staged.columns)])
     with contextlib.ExitStack() as stack:
         splits = [stack.enter_context(contextlib.closing(Shards(output, s, schema))) for s in SPLITS]
@@ -72,20 +74,19 @@ def write_splits(staged: Staged, fates: Fates, files: Sequence[str], output: Pat
         for batch in stream:
             part = slice(start, start + batch.num_rows)
             start = part.stop
-            label = final[numbers[part]]
-            rows = pa.record_batch([batch["row"], batch["text"], pa.array(label), *batch.columns[4:]], schema=schema)
+            label = labels_of.take(pa.array(numbers[part])).cast(form)
+            batch_rows = pa.record_batch([batch["row"], batch["text"], label, *batch.columns[4:]], schema=schema)
             for i, file in enumerate(splits):
-                file.append(rows.filter(pa.array(fates[part] == i)))
-            _count(written, batch, label, fates[part])
+                file.append(batch_rows.filter(pa.array(fates[part] == i)))
+            _count(written, batch, fates[part])
             _explain(staged, written, batch, files, part, fates)
             events.progress(start, len(fates), f"{start:,} rows written")
     return written
 
 
-def _count(written: Written, batch: Any, label: NDArray[np.int32], fates: Fates) -> None:
+def _count(written: Written, batch: Any, fates: Fates) -> None:
     kept = fates < len(SPLITS)
     np.add.at(written.rows, (batch["file"].to_numpy()[kept], fates[kept]), 1)
-    np.add.at(written.counts, (fates[kept], label[kept]), 1)
     lengths = np.bincount(pc.utf8_length(batch["text"]).to_numpy()[kept], minlength=len(written.lengths))
     lengths[: len(written.lengths)] += written.lengths
     written.lengths = lengths

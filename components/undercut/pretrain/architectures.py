@@ -11,6 +11,7 @@ import torch
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertForPreTraining,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -46,26 +47,37 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build one kind of model: from size, vocabulary and longest sequence."""
+    """How to build one kind of model: from size, vocabulary and longest sequence.
+
+    ``build_of_pairs`` builds it for next-sentence prediction, where it can learn that.
+    """
 
     build: Callable[[Size, int, int], PreTrainedModel]
     causal: bool
+    build_of_pairs: Callable[[Size, int, int], PreTrainedModel] | None = None
 
 
 def bert(size: Size, vocabulary: int, length: int) -> PreTrainedModel:
     """Return a BERT with a masked-LM head tied to the embeddings (Devlin et al. 2019)."""
-    return BertForMaskedLM(
-        BertConfig(
-            vocab_size=vocabulary,
-            hidden_size=size.width,
-            num_hidden_layers=size.layers,
-            num_attention_heads=size.heads,
-            intermediate_size=4 * size.width,
-            max_position_embeddings=length,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            pad_token_id=0,
-        )
+    return BertForMaskedLM(_bert_config(size, vocabulary, length))
+
+
+def bert_of_pairs(size: Size, vocabulary: int, length: int) -> PreTrainedModel:
+    """Return a BERT with a pooler and a next-sentence head as well."""
+    return BertForPreTraining(_bert_config(size, vocabulary, length))
+
+
+def _bert_config(size: Size, vocabulary: int, length: int) -> BertConfig:
+    return BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        intermediate_size=4 * size.width,
+        max_position_embeddings=length,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=0,
     )
 
 
@@ -111,19 +123,24 @@ def llama(size: Size, vocabulary: int, length: int) -> PreTrainedModel:
 
 
 ARCHITECTURES = {
-    "bert": Architecture(bert, causal=False),
+    "bert": Architecture(bert, causal=False, build_of_pairs=bert_of_pairs),
     "gpt2": Architecture(gpt2, causal=True),
     "llama": Architecture(llama, causal=True),
 }
 
 
-def build(architecture: str, size: str, vocabulary: int, length: int, seed: int) -> PreTrainedModel:
+def build(
+    architecture: str, size: str, vocabulary: int, length: int, seed: int, next_sentence: bool = False
+) -> PreTrainedModel:
     """Return a model with random weights, without dropout: on text seen about once it only costs.
 
     See Geiping & Goldstein 2023, "Cramming", section 4.2. :func:`for_finetuning` turns it on again.
     """
     torch.manual_seed(seed)
-    return ARCHITECTURES[architecture].build(SIZES[size], vocabulary, length)
+    chosen = ARCHITECTURES[architecture]
+    how = chosen.build_of_pairs if next_sentence else chosen.build
+    assert how is not None, architecture
+    return how(SIZES[size], vocabulary, length)
 
 
 def for_finetuning(model: PreTrainedModel) -> None:

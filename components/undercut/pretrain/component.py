@@ -17,6 +17,7 @@ def pretrain(
     sequence_length: int = 128,
     masking: str = "whole-word",
     mask_probability: float = 0.15,
+    next_sentence: bool = False,
     epochs: int = 1,
     max_steps: int = 0,
     max_tokens: int = 0,
@@ -27,11 +28,12 @@ def pretrain(
     usd_per_hour: float = 0.0,
     checkpoint_seconds: float = 60.0,
     seed: int = 0,
+    settings: dict = {},  # noqa: B006
 ):
     """Pretrain a language model from scratch on text without labels; resumes an interrupted training.
 
     Args:
-        data: dataset folder with an unlabelled split.
+        data: dataset folder; where it has no unlabelled split, the text of its training rows is used.
         model: the pretrained model, a base for finetune.
         architecture: bert (masked), gpt2 or llama (causal).
         size: tiny, mini, small, medium or base.
@@ -41,7 +43,8 @@ def pretrain(
         sequence_length: tokens of a packed row; also the longest text the model will take.
         masking: whole-word or token.
         mask_probability: share of tokens that are hidden and guessed.
-        epochs: passes over the text.
+        next_sentence: learn as well which sentences follow each other (bert; needs documents of several sentences).
+        epochs: passes over the text; 0 leaves pretraining out, and the model is marked lost.
         max_steps: steps at most; 0 for no limit.
         max_tokens: tokens trained on at most; 0 for no limit.
         learning_rate: the schedule's peak.
@@ -51,19 +54,15 @@ def pretrain(
         usd_per_hour: this machine's price, for budget_usd.
         checkpoint_seconds: seconds between checkpoints.
         seed: of the weights, the order of rows and the masks.
+        settings: each stands in for the argument of its name.
     """
     from pathlib import Path
 
     from undercut.steps import step
 
-    with step("pretrain", f"{architecture}-{size}", inputs=[data.path], output=model.path):
-        from undercut.pretrain import language_model, settings
+    with step("pretrain", inputs=[data.path], output=model.path):
+        from undercut.hyperparameters import from_arguments
+        from undercut.pretrain.language_model import pretrain
+        from undercut.pretrain.settings import PretrainConfig
 
-        config = settings.PretrainConfig(
-            architecture=architecture, size=size, tokenizer=tokenizer, vocabulary_size=vocabulary_size,
-            lowercase=lowercase, sequence_length=sequence_length, masking=masking, mask_probability=mask_probability,
-            epochs=epochs, max_steps=max_steps, max_tokens=max_tokens, learning_rate=learning_rate,
-            batch_tokens=batch_tokens, max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=usd_per_hour,
-            checkpoint_seconds=checkpoint_seconds, seed=seed,
-        )  # fmt: skip
-        language_model.pretrain(Path(data.path), Path(model.path), config)
+        pretrain(Path(data.path), Path(model.path), from_arguments(PretrainConfig, locals(), settings=settings))

@@ -19,33 +19,40 @@ from transformers.utils import logging as transformers_logging
 from undercut import artifacts, checkpoints, corpus, events, workspace
 from undercut.language_models import HELD_OUT_ROWS, fit_language_model
 from undercut.pretrain.architectures import build, for_finetuning
+from undercut.pretrain.sentence_pairs import sentence_pairs
 from undercut.pretrain.settings import PretrainConfig
 from undercut.pretrain.vocabulary import train_tokenizer
 from undercut.tasks import causal_lm
 from undercut.tasks.causal_lm import CausalLM
-from undercut.tasks.masked_lm import SPECIAL, MaskedLM
+from undercut.tasks.masked_lm import PADDING, SPECIAL, MaskedLM
+from undercut.tasks.next_sentence import NextSentence
+from undercut.tasks.protocol import Objective
 
 LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
 SAMPLE_TOKENS = 100
 
 
 def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Manifest:
-    """Pretrain on a dataset folder's unlabelled split and write a sealed model folder.
+    """Pretrain on a dataset folder's text and write a sealed model folder.
 
     Args:
-        data: dataset folder with ``unlabelled.parquet`` or numbered shards.
-        output: where the model goes: safetensors, tokenizer, config, ``model.json``; a base for finetune.
+        data: dataset folder; its split ``unlabelled`` is read, or the training rows' text where there is none.
+        output: where the model goes: safetensors, tokenizer, config, ``model.json``; a base for finetune. With
+            no epochs it is marked lost, and nothing is read.
         config: settings.
 
     Raises:
-        ConfigurationError: there is no such split, or too little text in it.
+        ConfigurationError: there is neither, or too little text.
     """
+    if config.epochs == 0:
+        return _left_out(output, config)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     card = artifacts.load(data, artifacts.DATASET)
     files = corpus.shards(data)
+    corpus.announce(data)
     events.parameters(asdict(config))
-    settings = {k: v for k, v in asdict(config).items() if k not in LIMITS}
+    settings = _settings(config)
     key = checkpoints.content_key(
         data=card["digest"],
         settings=settings,
@@ -64,21 +71,40 @@ def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Mani
         output,
         artifacts.MODEL,
         {
-            "labels": [],
-            "format": "torch",
-            "structure": "pretrained",
-            "precision": "as-is",
-            "base_model": None,
+            **_content(config),
             "dataset": card["digest"],
-            "parameters": settings,
             "parameter_count": sum(p.numel() for p in model.parameters()),
-            "max_length": config.sequence_length,
             "lost": "",
             **content,
         },
     )
     shutil.rmtree(folder)
     return manifest
+
+
+def _settings(config: PretrainConfig) -> dict[str, Any]:
+    return {k: v for k, v in asdict(config).items() if k not in LIMITS}
+
+
+def _content(config: PretrainConfig) -> dict[str, Any]:
+    """Return what is known of the model before there is one."""
+    return {
+        "task": "causal-language-modelling" if config.causal else "masked-language-modelling",
+        "labels": [],
+        "format": "torch",
+        "structure": "pretrained",
+        "precision": "as-is",
+        "base_model": None,
+        "parameters": _settings(config),
+        "max_length": config.sequence_length,
+    }
+
+
+def _left_out(output: Path, config: PretrainConfig) -> artifacts.Manifest:
+    events.message("pretraining is left out: no epochs")
+    output.mkdir(parents=True, exist_ok=True)
+    lost = {"method": "", "metrics": {}, "lost": "pretraining was left out"}
+    return artifacts.seal(output, artifacts.MODEL, {**_content(config), **lost})
 
 
 def _tokenizer(files: list[Path], folder: Path, config: PretrainConfig) -> Tokenizer:
@@ -94,21 +120,30 @@ def _tokenizer(files: list[Path], folder: Path, config: PretrainConfig) -> Token
 def _train(
     data: Path, tokenizer: Tokenizer, folder: Path, config: PretrainConfig
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    task = _task(folder, config)
-    text = corpus.tokenize(
-        data, tokenizer, folder / "tokens", config.sequence_length, task.begin, task.end, HELD_OUT_ROWS
-    )
-    model = build(config.architecture, config.size, tokenizer.get_vocab_size(), config.sequence_length, config.seed)
+    task, text = _task_and_text(data, tokenizer, folder, config)
+    size, length = tokenizer.get_vocab_size(), config.sequence_length
+    model = build(config.architecture, config.size, size, length, config.seed, config.next_sentence)
     _, metrics = fit_language_model(model, task, text, config.plan, folder / "train")
-    if isinstance(task, MaskedLM):
-        method = f"masked language modelling from scratch, {config.masking} masks"
-        return model, {"task": "masked-language-modelling", "method": method, "metrics": metrics}
+    if not config.causal:
+        objective = "masked language modelling" + (" and next-sentence prediction" if config.next_sentence else "")
+        return model, {"method": f"{objective} from scratch, {config.masking} masks", "metrics": metrics}
     metrics["sample"] = causal_lm.sample(model, tokenizer, "", SAMPLE_TOKENS, config.seed)
     events.message(f"it writes: {metrics['sample']}")
-    return model, {"task": "causal-language-modelling", "method": "next tokens from scratch", "metrics": metrics}
+    return model, {"method": "next tokens from scratch", "metrics": metrics}
 
 
-def _task(folder: Path, config: PretrainConfig) -> MaskedLM | CausalLM:
+def _task_and_text(
+    data: Path, tokenizer: Tokenizer, folder: Path, config: PretrainConfig
+) -> tuple[Objective, corpus.Corpus]:
+    length = config.sequence_length
+    if config.next_sentence:
+        masked = MaskedLM(folder, length, config.masking, config.mask_probability)
+        special = (masked.begin, masked.end, tokenizer.token_to_id(PADDING))
+        text = sentence_pairs(data, tokenizer, folder / "tokens", length, special, config.seed, HELD_OUT_ROWS)
+        return NextSentence(masked, special[2]), text
+    task: MaskedLM | CausalLM
     if config.causal:
-        return CausalLM(folder, config.sequence_length)
-    return MaskedLM(folder, config.sequence_length, config.masking, config.mask_probability)
+        task = CausalLM(folder, length)
+    else:
+        task = MaskedLM(folder, length, config.masking, config.mask_probability)
+    return task, corpus.tokenize(data, tokenizer, folder / "tokens", length, task.begin, task.end, HELD_OUT_ROWS)

@@ -17,7 +17,7 @@ class PretrainConfig:
     """Settings of pretraining; times in seconds, money in US dollars, zero for no limit.
 
     ``epochs``, ``max_steps`` and ``max_tokens`` plan the training, whichever is the least, and the learning
-    rate falls to zero at the plan's end; time and money cut it short.
+    rate falls to zero at the plan's end; time and money cut it short. With ``epochs`` 0 pretraining is left out.
 
     Raises:
         ConfigurationError: a value is out of its range.
@@ -31,6 +31,7 @@ class PretrainConfig:
     sequence_length: int = 128
     masking: str = "whole-word"
     mask_probability: float = 0.15
+    next_sentence: bool = False
     epochs: int = 1
     max_steps: int = 0
     max_tokens: int = 0
@@ -55,7 +56,13 @@ class PretrainConfig:
             raise ConfigurationError(
                 "tokenizer", self.tokenizer, f"bpe for {self.architecture}", "It has to give back the text it reads"
             )
-        assert self.plan.max_seconds >= 0, self
+        if self.next_sentence and ARCHITECTURES[self.architecture].build_of_pairs is None:
+            able = [name for name, architecture in ARCHITECTURES.items() if architecture.build_of_pairs]
+            raise ConfigurationError("next_sentence", True, f"False unless the architecture is {', '.join(able)}")
+        if self.epochs < 0:
+            raise ConfigurationError("epochs", self.epochs, "a whole number from 0", "0 leaves pretraining out")
+        if self.epochs:
+            assert self.plan.max_seconds >= 0, self
 
     @property
     def causal(self) -> bool:

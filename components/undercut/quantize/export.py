@@ -16,6 +16,7 @@ import numpy as np
 from undercut import artifacts, events
 from undercut.candidates import PRECISIONS
 from undercut.errors import CandidateLost, ConfigurationError
+from undercut.label_sets import decided, same
 from undercut.predictors import TOKENIZER_FILES, BatchTokenizer, FloatArray, load_predictor
 
 BATCH = 32
@@ -91,11 +92,16 @@ def _convert(
     if config.precision == "fp32":
         return details
     tokenizer = BatchTokenizer(source, manifest["max_length"])
-    return details | _to_int8(output / "model.onnx", data, tokenizer, config)
+    return details | _to_int8(output / "model.onnx", data, tokenizer, config, manifest.get("threshold"))
 
 
-def _to_int8(path: Path, data: Path, tokenizer: BatchTokenizer, config: QuantizeConfig) -> dict[str, object]:
-    """Replace an exported file by its quantized form; returns what the manifest should tell of it."""
+def _to_int8(
+    path: Path, data: Path, tokenizer: BatchTokenizer, config: QuantizeConfig, threshold: float | None
+) -> dict[str, object]:
+    """Replace an exported file by its quantized form; returns what the manifest should tell of it.
+
+    ``threshold`` is that of a multi-label model, otherwise None.
+    """
     from undercut.quantize import int8
 
     events.message(f"quantizing to {config.precision}")
@@ -112,7 +118,7 @@ def _to_int8(path: Path, data: Path, tokenizer: BatchTokenizer, config: Quantize
         texts = _compared_texts(data, config)
         batches = [tokenizer.padded(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
         details = int8.quantize_int8_mixed(
-            prepared, quantized, lambda file: int8.onnx_logits(file, batches), config.mixed_agreement
+            prepared, quantized, lambda file: int8.onnx_logits(file, batches), config.mixed_agreement, threshold
         )
     prepared.unlink()
     quantized.replace(path)
@@ -132,11 +138,7 @@ def _exported(model: Path, target: Path, precision: str) -> int:
 def export_onnx(model: Path, target: Path) -> int:
     """Export a classifier, or an adapter with its base, with free batch and length; returns the opset."""
     import torch
-    from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     manifest = artifacts.load(model, artifacts.MODEL)
     if manifest["format"] == "adapter":
@@ -144,9 +146,9 @@ def export_onnx(model: Path, target: Path) -> int:
 
         loaded = load_adapter(model, manifest)
     else:
-        loaded = AutoModelForSequenceClassification.from_pretrained(
-            model, local_files_only=True, use_safetensors=True, attn_implementation="eager"
-        ).eval()
+        from undercut.encoders import load_model
+
+        loaded = load_model(model, manifest, "eager")
 
     class Logits(torch.nn.Module):
         def __init__(self) -> None:
@@ -190,7 +192,8 @@ def _compare(
     events.message(f"comparing with the source on {len(texts)} rows")
     artifacts.seal(output, artifacts.MODEL, content)
     source, converted = (_predict(folder, texts) for folder in (model, output))
-    agreement = float((source.argmax(1) == converted.argmax(1)).mean())
+    threshold = content.get("threshold")
+    agreement = float(same(decided(source, threshold), decided(converted, threshold)).mean())
     difference = float(np.abs(source - converted).mean())
     if agreement < config.minimum_agreement or difference > config.maximum_difference:
         raise CandidateLost(

@@ -26,6 +26,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from undercut import events
+from undercut.label_sets import decided, same, sigmoid
 from undercut.predictors import FloatArray, IntArray, pad, softmax
 
 PRODUCTS = ("MatMul", "Gemm")
@@ -119,7 +120,9 @@ def embeddings(path: Path) -> list[str]:
     return [node.name for node in graph.node if node.op_type == "Gather" and node.input[0] in tables]
 
 
-def quantize_int8_mixed(source: Path, target: Path, answer: Answer, agreement: float) -> dict[str, Any]:
+def quantize_int8_mixed(
+    source: Path, target: Path, answer: Answer, agreement: float, threshold: float | None = None
+) -> dict[str, Any]:
     """Quantize to int8 and leave in fp32 the fewest nodes with which the answers stay the source's.
 
     Nodes are ordered by how far the answers move (Kullback-Leibler divergence from the source) when they
@@ -129,7 +132,8 @@ def quantize_int8_mixed(source: Path, target: Path, answer: Answer, agreement: f
         source: a prepared ONNX file in fp32.
         target: where the quantized one goes.
         answer: from an ONNX file to logits on the rows to compare on, shape (rows, labels).
-        agreement: least share of rows with the source's label.
+        agreement: least share of rows with the source's label, or labels.
+        threshold: probability from which a label is an answer, of a multi-label model; None for one label a row.
 
     Returns:
         ``in_fp32``: names of the nodes left, worst first; ``sensitivity``: their divergences.
@@ -139,13 +143,16 @@ def quantize_int8_mixed(source: Path, target: Path, answer: Answer, agreement: f
     moved = {}
     for done, node in enumerate(nodes):
         quantize_int8(source, target, [other for other in nodes if other != node])
-        moved[node] = divergence(wanted, answer(target))
+        moved[node] = divergence(wanted, answer(target), threshold is not None)
         events.progress(done + 1, len(nodes), "quantizing one product at a time")
     worst = sorted(nodes, key=lambda node: -moved[node])
 
+    def answers(logits: FloatArray) -> IntArray:
+        return decided(logits if threshold is None else sigmoid(logits), threshold)
+
     def agrees(count: int) -> bool:
         quantize_int8(source, target, worst[:count])
-        return float((answer(target).argmax(1) == wanted.argmax(1)).mean()) >= agreement
+        return float(same(answers(answer(target)), answers(wanted)).mean()) >= agreement
 
     low, high = 0, len(nodes)
     while low < high:
@@ -156,8 +163,14 @@ def quantize_int8_mixed(source: Path, target: Path, answer: Answer, agreement: f
     return {"in_fp32": worst[:low], "sensitivity": [round(moved[node], 6) for node in worst[:low]]}
 
 
-def divergence(wanted: FloatArray, found: FloatArray) -> float:
-    """Return the mean Kullback-Leibler divergence of rows of logits from those wanted."""
+def divergence(wanted: FloatArray, found: FloatArray, multi_label: bool = False) -> float:
+    """Return the mean Kullback-Leibler divergence of rows of logits from those wanted.
+
+    Of one distribution a row, or, ``multi_label``, of one a label, summed over the row's.
+    """
+    if multi_label:
+        yes, no = (np.stack([sigmoid(sign * rows) + 1e-12 for rows in (wanted, found)]) for sign in (1, -1))
+        return float((yes[0] * np.log(yes[0] / yes[1]) + no[0] * np.log(no[0] / no[1])).sum(axis=1).mean())
     p, q = softmax(wanted) + 1e-12, softmax(found) + 1e-12
     return float((p * np.log(p / q)).sum(axis=1).mean())
 

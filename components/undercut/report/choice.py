@@ -8,7 +8,7 @@ from undercut.bar import TRAFFIC
 from undercut.report.reading import Row, Run
 from undercut.wording import milliseconds, money, percent, quantity, size, times
 
-METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+METRICS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
 REASON_START = "missed the bar: "
 
 
@@ -86,8 +86,13 @@ def misses(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def hosted(run: Run) -> list[dict[str, Any]]:
-    """Return our own and the hosted prices, the cheapest first, with a position from 0 to 1 on a log scale."""
+def hosted(run: Run, run_cost: float) -> list[dict[str, Any]]:
+    """Return our own and the hosted prices, the cheapest first, with a position from 0 to 1 on a log scale.
+
+    Args:
+        run: the run.
+        run_cost: what it had cost when the choice was made, US dollars, for the break-even.
+    """
     own = [row for row in (run.chosen, run.reference) if row is not None]
     entries: list[dict[str, Any]] = [
         {
@@ -109,7 +114,7 @@ def hosted(run: Run) -> list[dict[str, Any]]:
                 "usd_tokens": price["usd_per_million_tokens"],
                 "date": price["date"],
                 "source": price["source"],
-                "break_even": price["break_even_requests"],
+                "break_even": _break_even(run, price["usd_per_million_requests"], run_cost),
                 "ratio": price["usd_per_million_requests"] / own[0]["usd_per_million_requests"] if own else None,
             }
         )
@@ -117,6 +122,12 @@ def hosted(run: Run) -> list[dict[str, Any]]:
     for entry, position in zip(entries, log_positions([e["usd"] for e in entries]), strict=True):
         entry["position"] = position
     return entries
+
+
+def _break_even(run: Run, usd: float, run_cost: float) -> float | None:
+    """Return after how many requests the run has paid for itself; None if nothing is saved or chosen."""
+    saved = (usd - run.chosen["usd_per_million_requests"]) / 1e6 if run.chosen else 0.0
+    return run_cost / saved if saved > 0 else None
 
 
 def log_positions(amounts: Sequence[float]) -> list[float]:

@@ -1,5 +1,6 @@
 """Where the models come from, down to digests, and how the figures were measured."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -38,8 +39,10 @@ def lineage(run: Run) -> list[dict[str, str]]:
     split = run.data["split"]
     how = f"{split['method']} split, seed {split['seed']}"
     found.append({"kind": "dataset", "name": run.data["task"], "made": how, "digest": run.data["digest"]})
-    base = run.teacher["base_model"]
-    found.append({"kind": "base model", "name": shown(base["uri"]), "made": "", "digest": base["digest"]})
+    found += _bases(run)
+    if run.tuning is not None and run.tuning["trials"]:
+        how = f"{len(run.tuning['trials'])} trials, seed {run.tuning['seed']}"
+        found.append({"kind": "search", "name": "hyperparameters", "made": how, "digest": run.tuning["digest"]})
     teacher = {"kind": "teacher", "name": candidate_name(run.teacher), "made": run.teacher["method"]}
     found.append(teacher | {"digest": run.teacher["digest"]})
     for row in run.rows:
@@ -49,6 +52,26 @@ def lineage(run: Run) -> list[dict[str, str]]:
     code = {"kind": "code", "name": f"undercut {version('undercut')}", "made": "package and pinned versions"}
     found.append(code | {"digest": workspace.code_digest()})
     return found
+
+
+def _bases(run: Run) -> list[dict[str, str]]:
+    """Return the base that was fine-tuned, what it was made of, and a model from scratch."""
+    adapted, scratch = run.transferred, run.pretrained
+    found = []
+    if adapted is not None:
+        found.append(_base(adapted["base_model"]))
+        made = {"kind": "adapted base", "name": adapted["structure"], "made": adapted["method"]}
+        found.append(made | {"digest": adapted["digest"]})
+    elif scratch is None or run.teacher["base_model"]["digest"] != scratch["digest"]:
+        found.append(_base(run.teacher["base_model"]))
+    if scratch is not None:
+        made = {"kind": "from scratch", "name": scratch["structure"], "made": scratch["method"]}
+        found.append(made | {"digest": scratch["digest"]})
+    return found
+
+
+def _base(base: Mapping[str, str]) -> dict[str, str]:
+    return {"kind": "base model", "name": shown(base["uri"]), "made": "", "digest": base["digest"]}
 
 
 def measurement(run: Run) -> dict[str, Any]:

@@ -14,15 +14,18 @@ def quality(run: Run, shown: Row) -> dict[str, Any]:
     """Return what the section shows of one candidate's evaluation."""
     evaluation = run.evaluation(shown)
     labels = run.data["labels"]
-    assert len(labels) == len(evaluation["confusion"]), "one dataset, one label list"
+    # Where a row may have several labels, none is taken for another: there is no confusion matrix.
+    confusion = evaluation.get("confusion")
+    assert len(labels) == len(evaluation["per_class"]), "one dataset, one label list"
     return {
         "candidate": shown["candidate"],
         "rows": evaluation["n"],
         "metrics": evaluation["metrics"],
         "confidence": evaluation["confidence"],
-        "matrix": confusion_plot(evaluation["confusion"], labels) if len(labels) <= DRAWN_LABELS else None,
+        "matrix": confusion_plot(confusion, labels) if confusion and len(labels) <= DRAWN_LABELS else None,
         "wide": len(labels) > 10,
-        "pairs": confused_pairs(evaluation["confusion"], labels),
+        "pairs": confused_pairs(confusion or [], labels),
+        "confusion": confusion is not None,
         "calibration": calibration_plot(evaluation["calibration"]),
         "per_class": sorted(evaluation["per_class"], key=lambda entry: (entry["n"] == 0, entry["f1"], -entry["n"])),
         "slices": parts(evaluation),
@@ -31,10 +34,10 @@ def quality(run: Run, shown: Row) -> dict[str, Any]:
 
 
 def parts(evaluation: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """Return the parts of the test rows by column, and the rows as hurried people would type them."""
-    found = [(column, list(part)) for column, part in groupby(evaluation["slices"], lambda s: s["column"])]
-    typed = [entry | {"value": entry["perturbation"]} for entry in evaluation.get("robustness") or []]
-    return [*found, ("way of typing, on a sample", typed)] if typed else found
+    """Return the parts of the test rows by column; languages have a section of their own."""
+    of_language = (evaluation.get("languages") or {}).get("column")
+    slices = [entry for entry in evaluation["slices"] if entry["column"] != of_language]
+    return [(column, list(part)) for column, part in groupby(slices, lambda entry: entry["column"])]
 
 
 def confused_pairs(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> list[dict[str, Any]]:

@@ -13,7 +13,10 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """The folders of a run's artifacts; ``deployment`` is None where nothing was deployed."""
+    """The folders of a run's artifacts; those of stages that the run does without are None.
+
+    ``base`` is transfer's model, ``scratch`` pretrain's, ``tuning`` the search for hyperparameters.
+    """
 
     data: Path
     teacher: Path
@@ -22,6 +25,9 @@ class Sources:
     profiles: Path
     selection: Path
     deployment: Path | None = None
+    base: Path | None = None
+    scratch: Path | None = None
+    tuning: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,9 @@ class Run:
     profiles: artifacts.Manifest
     selection: artifacts.Manifest
     deployment: artifacts.Manifest | None
+    base: artifacts.Manifest | None
+    scratch: artifacts.Manifest | None
+    tuning: artifacts.Manifest | None
 
     @property
     def rows(self) -> list[Row]:
@@ -64,6 +73,20 @@ class Run:
     def shown(self) -> Row | None:
         """Return the candidate whose answers are shown: the chosen one, else the best; None if all are lost."""
         return self.chosen or self.named(self.selection["best"])
+
+    @property
+    def transferred(self) -> artifacts.Manifest | None:
+        """Return the base that was adapted to the domain; None if there is none, or it was handed on as it is."""
+        return self._made("transferred")
+
+    @property
+    def pretrained(self) -> artifacts.Manifest | None:
+        """Return the language model pretrained from scratch, or None."""
+        return self._made("pretrained")
+
+    def _made(self, structure: str) -> artifacts.Manifest | None:
+        made = [model for model in (self.base, self.scratch) if model is not None and not model["lost"]]
+        return next((model for model in made if model["structure"] == structure), None)
 
     def named(self, name: str) -> Row | None:
         """Return a candidate by its name, or None."""
@@ -93,5 +116,12 @@ def read(sources: Sources) -> Run:
         evaluations={(e["candidate"], e["model"]): e for e in evaluations},
         profiles=artifacts.load(sources.profiles, artifacts.PROFILES),
         selection=artifacts.load(sources.selection, artifacts.SELECTION),
-        deployment=artifacts.load(sources.deployment, artifacts.DEPLOYMENT) if sources.deployment else None,
+        deployment=_optional(sources.deployment, artifacts.DEPLOYMENT),
+        base=_optional(sources.base, artifacts.MODEL),
+        scratch=_optional(sources.scratch, artifacts.MODEL),
+        tuning=_optional(sources.tuning, artifacts.TUNING),
     )
+
+
+def _optional(folder: Path | None, name: str) -> artifacts.Manifest | None:
+    return artifacts.load(folder, name) if folder else None

@@ -16,10 +16,12 @@ import jinja2
 from markupsafe import Markup
 
 from undercut import events, wording
-from undercut.report import choice, dataset, provenance, spending
+from undercut.report import choice, conditions, dataset, differences, pretraining, provenance, spending
+from undercut.report.comparisons import comparisons
 from undercut.report.price_plot import price_plot
 from undercut.report.quality import quality
 from undercut.report.reading import Run, Sources, read
+from undercut.report.tuning import tuning
 
 __all__ = ["Sources", "write_report"]
 
@@ -60,7 +62,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    engine.filters |= {name: getattr(wording, name) for name in FORMATS}
+    engine.filters |= {name: getattr(wording, name) for name in FORMATS} | {"points": differences.points}
     return engine
 
 
@@ -70,6 +72,7 @@ def content(run: Run) -> Mapping[str, Any]:
     entries = spending.ledger(run)
     totals = spending.totals(entries)
     sizes = (WIDE, NARROW) if run.running else ()
+    until_choice = spending.until_choice(run, entries)
     return {
         "script": Markup(SCRIPT),
         "script_digest": base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
@@ -81,13 +84,20 @@ def content(run: Run) -> Mapping[str, Any]:
         "misses": choice.misses(run) if chosen is None else [],
         "lost": [row for row in run.rows if row["verdict"] == "lost"],
         "plots": [price_plot(run.running, run.selection["bar"], metric, *size) for size in sizes],
-        "hosted": choice.hosted(run),
+        "comparisons": comparisons(run),
+        "hosted": choice.hosted(run, until_choice),
+        "until_choice": until_choice,
         "entries": entries,
         "totals": totals,
         "decimals": spending.decimals(totals["usd"]),
         "ended": datetime.fromtimestamp(totals["ended"], UTC) if entries else None,
         "data": dataset.data_card(run),
         "quality": quality(run, shown) if shown else None,
+        "languages": conditions.languages(run),
+        "typing": conditions.typing(run),
+        "adaptation": pretraining.adaptation(run, entries),
+        "scratch": pretraining.scratch(run, entries),
+        "tuning": tuning(run, entries),
         "training": provenance.training(run),
         "deployment": run.deployment,
         "lineage": provenance.lineage(run),

@@ -13,14 +13,15 @@ Spent = list[dict[str, Any]]
 def ledger(run: Run) -> Spent:
     """Return every step up to this one in order of start, with ``usd`` and its ``share`` of the cost.
 
-    The selection priced the steps before it; itself and the deployment are priced here, by the same
-    price book.
+    The selection priced the steps that led to it by way of artifacts. Itself, the deployment, and what came in
+    beside (a search, whose hyperparameters are values; a model that no candidate is made of) are priced here,
+    by the same price book.
     """
     priced: Spent = [dict(entry) for entry in run.selection["costs"]]
     book = costs.PriceBook(devices=run.selection["devices"], hosted=())
     known = {entry["id"] for entry in priced}
-    later = costs.merge(manifest["ledger"] for manifest in (run.selection, run.deployment) if manifest)
-    for entry in later:
+    manifests = (run.selection, run.deployment, run.base, run.scratch, run.tuning)
+    for entry in costs.merge(manifest["ledger"] for manifest in manifests if manifest):
         if entry["id"] not in known:
             gpu_seconds = entry["seconds"] * entry["gpus"]
             priced.append({**entry, "gpu_seconds": gpu_seconds, "usd": book.cost_usd(entry)})
@@ -28,6 +29,18 @@ def ledger(run: Run) -> Spent:
     for row in priced:
         row["share"] = row["usd"] / total if total else 0.0
     return sorted(priced, key=lambda entry: entry["started"])
+
+
+def until_choice(run: Run, entries: Spent) -> float:
+    """Return what the steps before the selection cost, US dollars."""
+    started = own_step(run.selection, entries)["started"]
+    return float(sum(entry["usd"] for entry in entries if entry["started"] < started))
+
+
+def own_step(manifest: Mapping[str, Any], entries: Spent) -> dict[str, Any]:
+    """Return the entry of the step that made an artifact: of those in its ledger the last to start."""
+    last = max(manifest["ledger"], key=lambda entry: entry["started"])["id"]
+    return next(entry for entry in entries if entry["id"] == last)
 
 
 def decimals(total: float) -> int:

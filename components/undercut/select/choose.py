@@ -9,7 +9,7 @@ from undercut.intervals import Interval
 from undercut.wording import money, times
 
 TIE = 0.01
-POINTS = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+POINTS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
 
 
 @dataclass(kw_only=True)

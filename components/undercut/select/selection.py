@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from undercut import artifacts, costs, events
 from undercut.bar import TRAFFIC, Bar, parse_bar
 from undercut.candidates import REFERENCE
-from undercut.comparison import comparison_table
+from undercut.comparison import comparison_table, read_answers
 from undercut.errors import ConfigurationError
+from undercut.f1 import AVERAGES, f1_interval
 from undercut.intervals import Interval, accuracy_interval, macro_f1_interval
+from undercut.label_sets import is_multi_label, same
 from undercut.select.choose import (
     Contender,
     batch_of,
@@ -103,6 +104,7 @@ def select(
             {c.name: m.folder for m, c in zip(measured, contenders, strict=True) if not c.lost},
             [c.name for c in (best, winner) if c],
             parsed.confidence,
+            parsed.metric,
         ),
         "hosted": hosted_comparison(
             book.hosted,
@@ -150,10 +152,11 @@ def interval(evaluation: Path, manifest: artifacts.Manifest, bar: Bar) -> Interv
     """Return the bar's metric with its interval at the bar's confidence, from every prediction."""
     if manifest["lost"]:
         return Interval(value=0.0, low=0.0, high=0.0)
-    table = pq.read_table(evaluation / "predictions.parquet", columns=["label", "predicted"])
-    truth, predicted = (table[name].to_numpy() for name in ("label", "predicted"))
-    if bar.metric == "accuracy":
-        return accuracy_interval(truth == predicted, bar.confidence)
+    _, truth, predicted = read_answers(evaluation)
+    if is_multi_label(truth) and bar.metric in AVERAGES:
+        return f1_interval(bar.metric, truth, predicted, bar.confidence)
+    if bar.metric in ("accuracy", "micro_f1"):
+        return accuracy_interval(same(truth, predicted), bar.confidence)
     labels = len(manifest["labels"])
     confusion = np.zeros((labels, labels), dtype=np.int64)
     np.add.at(confusion, (truth, predicted), 1)
@@ -203,6 +206,7 @@ def _row(measured: Measured, contender: Contender, traffic: str, tokens: float, 
         "metric": measured.metric.as_dict(),
         "accuracy": metrics["accuracy"],
         "macro_f1": metrics["macro_f1"],
+        **({"micro_f1": metrics["micro_f1"]} if "micro_f1" in metrics else {}),
         "latency_ms": batches[batch_of(traffic)]["latency_ms"]["p50"],
         "latency_p95_ms": batches[batch_of(traffic)]["latency_ms"]["p95"],
         "requests_per_second": batches[batch_of(traffic)]["requests_per_second"],

@@ -88,17 +88,41 @@ class Distillation:
             with torch.inference_mode(), precision.autocast():
                 logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
             loss += float(answer_loss(logits, batch, self._label_weight, self._temperature))
-            agreed += int((logits.argmax(-1) == batch["logits"].argmax(-1)).sum())
+            agreed += agreeing(logits, batch)
         return {"loss": loss / len(encoded.labels), "agreement": agreed / len(encoded.labels)}
 
 
 def answer_loss(logits: torch.Tensor, batch: Batch, label_weight: float, temperature: float) -> torch.Tensor:
-    """Return the loss against the teacher's ``logits`` and, where a row has one, its label; summed over rows."""
+    """Return the loss against the teacher's ``logits`` and, where a row has one, its label; summed over rows.
+
+    Where rows may have several labels, both are binary, label by label.
+    """
+    if batch["labels"].dim() == 2:
+        return _answer_loss_of_sets(logits, batch, label_weight, temperature)
     soft = divergence(logits, batch["logits"], temperature)
     labelled = batch["labels"] != UNLABELLED
     hard = functional.cross_entropy(logits, batch["labels"], ignore_index=UNLABELLED, reduction="none")
     share = label_weight * labelled
     return ((1 - share) * soft + share * hard).sum()
+
+
+def _answer_loss_of_sets(logits: torch.Tensor, batch: Batch, label_weight: float, temperature: float) -> torch.Tensor:
+    wanted, found = batch["logits"] / temperature, logits / temperature
+    cross = functional.binary_cross_entropy_with_logits(found, wanted.sigmoid(), reduction="none")
+    entropy = functional.binary_cross_entropy_with_logits(wanted, wanted.sigmoid(), reduction="none")
+    soft = (cross - entropy).sum(dim=-1) * temperature**2
+    labelled = batch["labels"][:, 0] != UNLABELLED
+    truth = batch["labels"].clamp(min=0).float()
+    hard = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").sum(dim=-1)
+    share = label_weight * labelled
+    return ((1 - share) * soft + share * hard).sum()
+
+
+def agreeing(logits: torch.Tensor, batch: Batch) -> int:
+    """Return how many rows have the teacher's label, or, where a row may have several, all its labels."""
+    if batch["labels"].dim() == 2:
+        return int(((logits > 0) == (batch["logits"] > 0)).all(dim=-1).sum())
+    return int((logits.argmax(-1) == batch["logits"].argmax(-1)).sum())
 
 
 def divergence(logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -22,7 +22,8 @@ from undercut.optimization import Precision
 from undercut.tasks.protocol import Batch, Encoded
 
 MASKINGS = ("whole-word", "token")
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+PADDING = "[PAD]"
+SPECIAL = (PADDING, "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # The output layer of each kind of model, and whether its positions start after the padding id.
 HEADS: dict[str, tuple[str, bool]] = {
     "bert": ("cls", False),
@@ -71,9 +72,10 @@ class MaskedLM:
         ``input_ids``, ``position_ids`` and ``segments`` (number of the text in the row) have shape
         (rows, length); ``masked`` are the flat positions to guess and ``labels`` the tokens there.
         """
-        return self._batch(encoded, indices, None)
+        return self.batch(encoded, indices, None)
 
-    def _batch(self, encoded: Encoded, indices: NDArray[np.int64], generator: torch.Generator | None) -> Batch:
+    def batch(self, encoded: Encoded, indices: NDArray[np.int64], generator: torch.Generator | None) -> Batch:
+        """Return the batch of :meth:`collate` with masks drawn from ``generator``; None for torch's own."""
         assert isinstance(encoded.ids, np.ndarray), "packed rows"
         ids = torch.from_numpy(encoded.ids[indices].astype(np.int64))
         starts = ids == self.begin
@@ -114,7 +116,7 @@ class MaskedLM:
         rows = max(1, EVALUATION_TOKENS // self._length)
         for start in range(0, len(encoded.labels), rows):
             indices = np.arange(start, min(start + rows, len(encoded.labels)))
-            batch = {k: v.to(precision.device) for k, v in self._batch(encoded, indices, generator).items()}
+            batch = {k: v.to(precision.device) for k, v in self.batch(encoded, indices, generator).items()}
             with torch.inference_mode(), precision.autocast():
                 logits = masked_logits(model, batch).float()
             loss += float(torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum"))
@@ -127,16 +129,23 @@ class MaskedLM:
 def masked_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """Return logits at the masked positions, shape (masked, vocabulary)."""
     assert isinstance(model, PreTrainedModel), type(model)
-    head, after_padding = HEADS[model.config.model_type]
+    project: Callable[[torch.Tensor], torch.Tensor] = getattr(model, HEADS[model.config.model_type][0])
+    return project(hidden_states(model, batch)[batch["masked"]])
+
+
+def hidden_states(model: PreTrainedModel, batch: Batch, token_type_ids: torch.Tensor | None = None) -> torch.Tensor:
+    """Return the last layer's states, shape (rows times length, hidden size); attention stays inside segments."""
+    _, after_padding = HEADS[model.config.model_type]
     offset = model.config.pad_token_id + 1 if after_padding else 0
     segments = batch["segments"]
-    hidden = model.base_model(
+    types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+    found: torch.Tensor = model.base_model(
         input_ids=batch["input_ids"],
         attention_mask=(segments[:, :, None] == segments[:, None, :])[:, None],
         position_ids=batch["position_ids"] + offset,
+        **types,
     ).last_hidden_state
-    project: Callable[[torch.Tensor], torch.Tensor] = getattr(model, head)
-    return project(hidden.flatten(0, 1)[batch["masked"]])
+    return found.flatten(0, 1)
 
 
 def special_ids(tokenizer: Tokenizer) -> tuple[int, int, int]:

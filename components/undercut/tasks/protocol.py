@@ -15,6 +15,7 @@ from undercut.optimization import Precision
 class Encoded:
     """Tokenised rows: ``ids[i]`` has ``lengths[i]`` token ids; ``labels`` has shape (rows,).
 
+    Where a row may have several labels, ``labels`` are zeros and ones of shape (rows, labels).
     Packed text has rows of one length: ``ids`` is then an array of shape (rows, length), possibly one
     that is mapped from a file, and ``labels`` are zeros.
     """
@@ -27,12 +28,8 @@ class Encoded:
 Batch = Mapping[str, torch.Tensor]
 
 
-class Task(Protocol):
-    """One kind of problem: how rows become batches, a batch a loss, and predictions figures."""
-
-    def encode(self, texts: Sequence[str], labels: NDArray[np.int64]) -> Encoded:
-        """Tokenise rows."""
-        ...
+class Objective(Protocol):
+    """What is learned from rows that are tokenised: how they become batches, a batch a loss, predictions figures."""
 
     def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
         """Pad the rows at ``indices`` to one batch of tensors."""
@@ -44,4 +41,12 @@ class Task(Protocol):
 
     def metrics(self, model: torch.nn.Module, encoded: Encoded, precision: Precision) -> dict[str, Any]:
         """Return figures on held-out rows: ``loss`` (mean) and the task's own."""
+        ...
+
+
+class Task(Objective, Protocol):
+    """One kind of problem: an objective, and how texts become its rows."""
+
+    def encode(self, texts: Sequence[str], labels: NDArray[np.int64]) -> Encoded:
+        """Tokenise rows."""
         ...

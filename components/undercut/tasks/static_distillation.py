@@ -13,7 +13,7 @@ from torch.nn import functional
 from undercut.batching import length_batches
 from undercut.optimization import Precision
 from undercut.predictors import FloatArray
-from undercut.tasks.distillation import answer_loss
+from undercut.tasks.distillation import agreeing, answer_loss
 from undercut.tasks.protocol import Batch, Encoded
 
 
@@ -102,5 +102,5 @@ class StaticDistillation:
             with torch.inference_mode():
                 scores = model(batch["rows"], batch["texts"], len(indices))
             loss += float(answer_loss(scores, batch, self._label_weight, self._temperature))
-            agreed += int((scores.argmax(-1) == batch["logits"].argmax(-1)).sum())
+            agreed += agreeing(scores, batch)
         return {"loss": loss / len(encoded.labels), "agreement": agreed / len(encoded.labels)}

@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undercut import artifacts, events
-from undercut.classifiers import correct_rows, train_classifier
+from undercut.classifiers import classification_task, correct_rows, train_classifier
 from undercut.fitting import FitConfig
 from undercut.intervals import paired_difference
-from undercut.tasks.protocol import Encoded
-from undercut.tasks.text_classification import TextClassification
+from undercut.tasks.protocol import Encoded, Task
 from undercut.training import LoopConfig
 from undercut.transfer.settings import TransferConfig
 
@@ -37,7 +36,8 @@ def compare(bases: Mapping[str, Path], data: Path, config: TransferConfig, folde
         Both accuracies, the difference with its interval, ``worth_it`` and the ``reason``.
     """
     labels = artifacts.load(data, artifacts.DATASET)["labels"]
-    task = TextClassification(bases["original"], config.sequence_length)
+    held_labels = artifacts.texts_and_labels(data, "validation")[1]
+    task = classification_task(bases["original"], config.sequence_length, held_labels, len(labels))
     rows, held = (_encoded(task, data, split, config) for split in ("train", "validation"))
     loop = LoopConfig(
         epochs=config.comparison_epochs,
@@ -78,7 +78,7 @@ def verdict(original: NDArray[np.bool_], transferred: NDArray[np.bool_], seed: i
     }
 
 
-def _encoded(task: TextClassification, data: Path, split: str, config: TransferConfig) -> Encoded:
+def _encoded(task: Task, data: Path, split: str, config: TransferConfig) -> Encoded:
     """Return at most ``comparison_rows`` rows of a split, drawn with the seed."""
     texts, labels = artifacts.texts_and_labels(data, split)
     kept = np.sort(np.random.default_rng(config.seed).permutation(len(texts))[: config.comparison_rows])

@@ -29,6 +29,7 @@ def transfer(
     usd_per_hour: float = 0.0,
     checkpoint_seconds: float = 60.0,
     seed: int = 0,
+    settings: dict = {},  # noqa: B006
 ):
     """Continue a base model's pretraining on text of the domain, and measure what that bought.
 
@@ -42,7 +43,7 @@ def transfer(
         mask_probability: share of tokens that are hidden and guessed.
         frozen_layers: lowest layers that stay as they are, and the embeddings with them.
         unfreezing: none (all at once) or gradual (from the top, a layer at each tenth).
-        epochs: passes over the text.
+        epochs: passes over the text; 0 hands the base on as it is.
         max_steps: steps at most; 0 for no limit.
         max_tokens: tokens trained on at most; 0 for no limit.
         learning_rate: the schedule's peak.
@@ -55,19 +56,16 @@ def transfer(
         usd_per_hour: this machine's price, for budget_usd.
         checkpoint_seconds: seconds between checkpoints.
         seed: of new layers, the order of rows and the masks.
+        settings: each stands in for the argument of its name.
     """
     from pathlib import Path
 
     from undercut.steps import step
 
     with step("transfer", inputs=[unlabelled.path, data.path], output=model.path):
-        from undercut.transfer import domain_adaptation, settings
+        from undercut.hyperparameters import from_arguments
+        from undercut.transfer.domain_adaptation import transfer
+        from undercut.transfer.settings import TransferConfig
 
-        config = settings.TransferConfig(
-            base_model=base_model, sequence_length=sequence_length, masking=masking, epochs=epochs, seed=seed,
-            mask_probability=mask_probability, frozen_layers=frozen_layers, unfreezing=unfreezing, max_steps=max_steps,
-            max_tokens=max_tokens, learning_rate=learning_rate, batch_tokens=batch_tokens, budget_usd=budget_usd,
-            comparison_rows=comparison_rows, comparison_epochs=comparison_epochs, max_seconds=max_seconds,
-            comparison_seconds=comparison_seconds, usd_per_hour=usd_per_hour, checkpoint_seconds=checkpoint_seconds,
-        )  # fmt: skip
-        domain_adaptation.transfer(Path(unlabelled.path), Path(data.path), Path(model.path), config)
+        config = from_arguments(TransferConfig, locals(), settings=settings)
+        transfer(Path(unlabelled.path), Path(data.path), Path(model.path), config)

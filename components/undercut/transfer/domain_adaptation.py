@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, corpus, events, workspace
-from undercut.classifiers import check_base
+from undercut.classifiers import BASE_FILES, check_base
 from undercut.errors import ConfigurationError
 from undercut.fitting import device
 from undercut.language_models import HELD_OUT_ROWS, INTERVALS, fit_language_model
@@ -48,8 +48,11 @@ def transfer(unlabelled: Path, data: Path, output: Path, config: TransferConfig)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     base = local_path(config.base_model, "base_model")
     base_digest = check_base(base, config.base_model)
+    if not config.epochs:
+        return _as_it_is(base, base_digest, output, config.base_model)
     _check_kind(base, config)
     corpus.shards(unlabelled)
+    corpus.announce(unlabelled)
     card, labelled = (artifacts.load(folder, artifacts.DATASET) for folder in (unlabelled, data))
     events.parameters(asdict(config))
     settings = {k: v for k, v in asdict(config).items() if k not in (*LIMITS, "base_model")}
@@ -85,6 +88,25 @@ def transfer(unlabelled: Path, data: Path, output: Path, config: TransferConfig)
     manifest = artifacts.seal(output, artifacts.MODEL, content)
     shutil.rmtree(folder)
     return manifest
+
+
+def _as_it_is(base: Path, digest: str, output: Path, uri: str) -> artifacts.Manifest:
+    """Hand the base on, so that what comes after has one input, whether there was a transfer or not."""
+    output.mkdir(parents=True, exist_ok=True)
+    names = [name for name in (*BASE_FILES, *TOKENIZER_FILES) if (base / name).is_file()]
+    artifacts.copy_files(base, output, dict.fromkeys(names))
+    content = {
+        "task": "masked-language-modelling",
+        "labels": [],
+        "format": "torch",
+        "structure": "base",
+        "precision": "as-is",
+        "base_model": {"uri": uri.partition("#")[0], "digest": digest},
+        "method": "the base as it is",
+        "metrics": {},
+        "lost": "",
+    }
+    return artifacts.seal(output, artifacts.MODEL, content)
 
 
 def _check_kind(base: Path, config: TransferConfig) -> None:

@@ -15,7 +15,8 @@ class TransferConfig:
     """Settings of continued pretraining; times in seconds, money in US dollars, zero for no limit.
 
     ``max_seconds`` and the budget hold for the continued pretraining; each of the comparison's two
-    fine-tunings has ``comparison_seconds``. ``comparison_rows`` of zero leaves the comparison out.
+    fine-tunings has ``comparison_seconds``. ``comparison_rows`` of zero leaves the comparison out;
+    ``epochs`` of zero leaves the base as it is.
 
     Raises:
         ConfigurationError: a value is out of its range.
@@ -52,7 +53,8 @@ class TransferConfig:
                 raise ConfigurationError(name, getattr(self, name), "zero or more")
         if self.comparison_epochs < 1:
             raise ConfigurationError("comparison_epochs", self.comparison_epochs, "a whole number from 1")
-        assert self.plan.max_seconds >= 0, self
+        if self.epochs:
+            assert self.plan.max_seconds >= 0, self
 
     @property
     def plan(self) -> Plan:

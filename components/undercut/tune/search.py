@@ -14,9 +14,9 @@ from optuna.trial import TrialState
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, events, workspace
-from undercut.classifiers import check_base, longest_text
-from undercut.storage import local_path
-from undercut.tune.outcome import outcome
+from undercut.classifiers import find_base, longest_text
+from undercut.errors import ConfigurationError
+from undercut.tune.outcome import no_trials, outcome
 from undercut.tune.settings import LIMITS, TuneConfig
 from undercut.tune.studies import opened, server_url
 from undercut.tune.trials import (
@@ -24,6 +24,7 @@ from undercut.tune.trials import (
     Material,
     OutOfTime,
     SurplusTrial,
+    check_adapters,
     objective,
     prepare,
     remaining_seconds,
@@ -35,48 +36,71 @@ POLL_SECONDS = 1.0
 CHANGING = (*LIMITS, "trials", "study_url")
 
 
-def tune(data: Path, output: Path, config: TuneConfig) -> dict[str, Any]:
+def tune(data: Path, output: Path, config: TuneConfig, base: Path | None = None) -> dict[str, Any]:
     """Search, seal a tuning folder and return the best hyperparameters, never worse than the defaults.
 
     Args:
         data: dataset folder with ``train`` and ``validation``.
         output: where ``tuning.json`` goes: every trial with its curve, the gain, what it cost.
         config: settings.
+        base: the base as transfer or pretrain made it; it stands before ``config.base_model``.
 
     Returns:
-        ``learning_rate``, ``epochs`` and ``batch_tokens``: the defaults unless a trial beat them on
-        the validation rows.
+        ``learning_rate``, ``epochs`` and ``batch_tokens``, and ``method`` if adapters were tried: the defaults
+        unless a trial beat them on the validation rows. Nothing if no search was asked for.
 
     Raises:
-        ConfigurationError: the base model cannot be read, the study's database does not answer, or
-            another process runs the same search on SQLite.
+        ConfigurationError: the base model cannot be read or does not go with a method, the study's database
+            does not answer, or another process runs the same search on SQLite.
     """
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     card = artifacts.load(data, artifacts.DATASET)
-    base = local_path(config.base_model, "base_model")
-    base_digest = check_base(base, config.base_model)
-    config = replace(config, max_length=longest_text(base, config.max_length))
+    content = _searched(data, card, config, base) if config.trials else _left_out(card, config, base)
+    output.mkdir(parents=True, exist_ok=True)
+    artifacts.seal(output, artifacts.TUNING, content)
+    events.message(content["sentence"])
+    hyperparameters: dict[str, Any] = content["hyperparameters"]
+    return hyperparameters
+
+
+def _searched(data: Path, card: artifacts.Manifest, config: TuneConfig, made: Path | None) -> dict[str, Any]:
+    base, base_model = find_base(config.base_model, made)
+    rate, max_length = config.defaults["learning_rate"], longest_text(base, config.max_length)
+    config = replace(config, learning_rate=rate, methods=",".join(config.searched_methods), max_length=max_length)
+    if "prefix" in config.searched_methods and "structure" in base_model:
+        raise ConfigurationError("methods", "prefix", f"any other on a base that is {base_model['structure']}")
+    check_adapters(base, card["labels"], config)
     events.parameters(asdict(config))
-    name = study_name(card["digest"], base_digest, config)
+    name = study_name(card["digest"], base_model["digest"], config)
     folder = workspace.home() / "studies" / name
     with opened(name, folder, config) as study:
         material = prepare(data, base, config, folder)
         stopped_by = search(study, material, config)
         trials = study.get_trials()
         content = outcome(study, trials, len(material.held.labels), config)
-    content |= {
+    return content | {
         "stopped_by": stopped_by,
         "study": {"name": name, "storage": "postgresql" if server_url(config.study_url) else "sqlite"},
         "dataset": card["digest"],
-        "base_model": {"uri": config.base_model.partition("#")[0], "digest": base_digest},
+        "base_model": base_model,
         "train_rows": len(material.train.labels),
     }
-    output.mkdir(parents=True, exist_ok=True)
-    artifacts.seal(output, artifacts.TUNING, content)
-    events.message(content["sentence"])
-    hyperparameters: dict[str, Any] = content["hyperparameters"]
-    return hyperparameters
+
+
+def _left_out(card: artifacts.Manifest, config: TuneConfig, made: Path | None) -> dict[str, Any]:
+    """Return the content of ``tuning.json`` where no search was asked for; the base is not looked at."""
+    events.parameters(asdict(config))
+    base = artifacts.load(made, artifacts.MODEL)["base_model"] if made else None
+    uri = base["uri"] if base else config.base_model.partition("#")[0]
+    rows = card["rows"]
+    return no_trials(rows["validation"], config) | {
+        "stopped_by": "trials",
+        "study": {"name": "", "storage": "none"},
+        "dataset": card["digest"],
+        "base_model": {"uri": uri, "digest": None},
+        "train_rows": min(config.train_rows or rows["train"], rows["train"]),
+    }
 
 
 def study_name(data: str, base: str, config: TuneConfig) -> str:

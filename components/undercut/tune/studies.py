@@ -25,6 +25,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from undercut import checkpoints, events
 from undercut.errors import ConfigurationError
+from undercut.tune.attempts import origin
 from undercut.tune.settings import TuneConfig
 from undercut.tune.space import SeededSampler, pruner
 
@@ -143,8 +144,3 @@ def waiting(trial: FrozenTrial) -> FrozenTrial:
         distributions=trial.distributions,
         user_attrs={"retry_of": origin(trial)},
     )
-
-
-def origin(trial: FrozenTrial) -> int:
-    """Return the number of the trial that this one repeats, or its own."""
-    return int(trial.user_attrs.get("retry_of", trial.number))

@@ -15,14 +15,16 @@ from optuna import Study, Trial, TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 
 from undercut import artifacts, checkpoints, events
-from undercut.classifiers import correct_rows, train_classifier
+from undercut.adapters import attach
+from undercut.classifiers import classification_task, correct_rows, load_base, train_classifier
 from undercut.fitting import FitConfig
-from undercut.tasks.protocol import Encoded
-from undercut.tasks.text_classification import TextClassification, balanced_weights
+from undercut.label_sets import strata
+from undercut.tasks.protocol import Encoded, Task
 from undercut.training import LoopConfig
+from undercut.tune.attempts import origin, repeats
 from undercut.tune.settings import TuneConfig
 from undercut.tune.space import suggest
-from undercut.tune.studies import origin, waiting
+from undercut.tune.studies import waiting
 
 CLAIMED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
@@ -41,7 +43,7 @@ class Material:
 
     base: Path
     labels: Sequence[str]
-    task: TextClassification
+    task: Task
     train: Encoded
     held: Encoded
     checkpoints: Path
@@ -51,9 +53,8 @@ def prepare(data: Path, base: Path, config: TuneConfig, folder: Path) -> Materia
     """Tokenise the training rows (all, or ``train_rows`` of them) and the validation rows."""
     labels = artifacts.load(data, artifacts.DATASET)["labels"]
     texts, label_ids = artifacts.texts_and_labels(data, "train")
-    chosen = subset(label_ids, config.train_rows, config.seed)
-    weights = balanced_weights(label_ids[chosen], len(labels)) if config.class_weights == "balanced" else None
-    task = TextClassification(base, config.max_length, weights)
+    chosen = subset(strata(label_ids), config.train_rows, config.seed)
+    task = classification_task(base, config.max_length, label_ids[chosen], len(labels), config.class_weights)
     held_texts, held_ids = artifacts.texts_and_labels(data, "validation")
     return Material(
         base=base,
@@ -63,6 +64,17 @@ def prepare(data: Path, base: Path, config: TuneConfig, folder: Path) -> Materia
         held=task.encode(held_texts, held_ids),
         checkpoints=folder,
     )
+
+
+def check_adapters(base: Path, labels: Sequence[str], config: TuneConfig) -> None:
+    """Put each method's adapter on the base once, so that what does not fit is refused before the first trial.
+
+    Raises:
+        ConfigurationError: the architecture takes no such adapter, or has too few positions for the prefix.
+    """
+    for method in config.searched_methods:
+        if method != "full":
+            attach(load_base(base, labels, config.seed, False), config.adapter(method), 10, config.max_length)
 
 
 def subset(labels: NDArray[np.int64], rows: int, seed: int) -> NDArray[np.int64]:
@@ -107,10 +119,11 @@ def _train(
         # From the checkpoint of a trial that was left behind, the first report brings several epochs.
         for point in curve[len(trial.user_attrs.get("curve", [])) :]:
             trial.report(point[f"validation_{config.metric}"], step=point["epoch"])
+            pruned = trial.should_prune()
         trial.set_user_attr("curve", list(curve))
         trial.set_user_attr("seconds", time.monotonic() - started)
         # Never the defaults, which all others are compared with; nor what has come to its end.
-        pruned = first != 0 and len(curve) < parameters["epochs"] and trial.should_prune()
+        pruned = pruned and first != 0 and len(curve) < parameters["epochs"]
         return not pruned
 
     loop = LoopConfig(
@@ -125,7 +138,7 @@ def _train(
     with checkpoints.locked(folder):
         model, result = train_classifier(
             material.base, material.labels, material.task, material.train, material.held, fitting, folder,
-            config.train_embeddings, watch,
+            config.train_embeddings, watch, config.adapter(parameters.get("method", "full")), config.max_length,
         )  # fmt: skip
         shutil.rmtree(folder)
     out_of_time = result.stopped_by == "max_seconds"
@@ -174,11 +187,6 @@ def remaining_seconds(study: Study, config: TuneConfig) -> float:
     if not config.allowance_seconds:
         return float("inf")
     return config.allowance_seconds - sum(seconds(trial) for trial in study.get_trials(deepcopy=False))
-
-
-def repeats(trials: Sequence[FrozenTrial], number: int) -> list[FrozenTrial]:
-    """Return the trial ``number`` and those that repeat it."""
-    return [trial for trial in trials if origin(trial) == number]
 
 
 def take_up(study: Study, config: TuneConfig) -> None:

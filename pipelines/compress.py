@@ -1,0 +1,121 @@
+"""Compression alone: a fine-tuned classifier in, the cheapest form of it that still passes the bar out.
+
+undercut run pipelines/compress.py --model folder/of/finetune --source my.csv --bar.minimum 0.9
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import dsl
+from undercut.candidates import DEFAULT_CANDIDATES, parse_candidates
+from undercut.check.component import check
+from undercut.check.settings import check_settings
+from undercut.compress.component import compress
+from undercut.deploy.component import deploy
+from undercut.evaluate.component import evaluate
+from undercut.fetch.component import fetch
+from undercut.ingest.component import ingest
+from undercut.profile.component import profile
+from undercut.quantize.component import quantize
+from undercut.report.component import report
+from undercut.select.component import select
+
+# Paths and URIs: a run pins them by content, so that a changed file is not served from the cache.
+URIS = ("model", "source", "validation_source", "test_source", "unlabelled_source")
+TARGET = "local"  # where the chosen model is deployed: a tested entry in the registry
+PRICES = yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
+BAR = {"metric": "accuracy", "minimum": 0.8, "maximum_drop": 0.02, "maximum_latency_ms": 0, "confidence": 0.95}
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what the first step would refuse, before the first step; called by ``undercut``.
+
+    Returns:
+        The arguments, with candidates such as ``finetuned/int8`` as the mappings that the loop takes.
+    """
+    names = ("bar", "candidates", "prices", "hardware", "traffic")
+    check_settings(**{name: arguments[name] for name in names}, target=TARGET)
+    return {**arguments, "candidates": [asdict(c) for c in parse_candidates(arguments["candidates"])]}
+
+
+@dsl.pipeline(name="compression")
+def compression(
+    model: str,
+    source: str,
+    validation_source: str = "",
+    test_source: str = "",
+    unlabelled_source: str = "",
+    text_column: str = "",
+    label_column: str = "",
+    split: str = "stratified",
+    candidates: list = DEFAULT_CANDIDATES,
+    bar: dict = BAR,
+    traffic: str = "online",
+    prices: dict = PRICES,
+    hardware: str = "cpu-core",
+    seed: int = 0,
+    model_name: str = "classifier",
+    ingest_settings: dict = {},  # noqa: B006
+):
+    """Turn a fine-tuned text classifier into the cheapest one that still passes a quality bar.
+
+    Makes smaller candidates from it, measures each one's quality on held-out rows and its speed on this
+    hardware, prices them, chooses the cheapest that clears the bar, deploys it, and reports why.
+
+    Args:
+        model: folder or URI of a fine-tuned model as finetune writes it, with model.json.
+        source: labelled rows with the model's labels: CSV, TSV, JSONL or Parquet, also .gz; a path or URI.
+        validation_source: rows to validate on, if they come apart; otherwise taken from source.
+        test_source: rows that the model was not fine-tuned on, to test on; otherwise taken from source, as lifecycle
+            takes them with the same seed.
+        unlabelled_source: raw text of the same kind, a folder or file: smaller models learn the fine-tuned one's
+            answers to it.
+        text_column: the column with the text; found by its name if empty.
+        label_column: the column with the label; found by its name if empty.
+        split: stratified; column:NAME where a column names the split; time:NAME for oldest to train, newest to test.
+        candidates: what to make and compare, each structure/precision, such as finetuned/int8 or pruned-4x50x50/int8.
+        bar: metric (accuracy, macro_f1), minimum (the interval's lower end), maximum_drop against the best,
+            maximum_latency_ms (0 for none), confidence.
+        traffic: online prices requests one at a time, batch prices them in batches of 32.
+        prices: the price book: devices in US dollars an hour, hosted prices to compare with.
+        hardware: the price book's device that candidates are priced on.
+        seed: of the split, of what is random in making candidates, and of the intervals.
+        model_name: the name under which the chosen model is registered.
+        ingest_settings: arguments of ingest beside these, such as near_duplicates.
+    """
+    # fmt: off
+    checked = check(bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=TARGET)
+    data = ingest(
+        source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
+        test_source=test_source, text_column=text_column, label_column=label_column, split=split, seed=seed,
+        settings=ingest_settings,
+    ).after(checked).outputs["data"]
+    teacher = fetch(uri=model, data=data).outputs["model"]
+    with dsl.ParallelFor(candidates, name="candidate", parallelism=1) as c:
+        smaller = compress(teacher=teacher, data=data, structure=c.structure, seed=seed).outputs["model"]
+        servable = quantize(
+            model=smaller, data=data, structure=c.structure, precision=c.precision
+        ).outputs["servable"]
+        evaluation = evaluate(model=servable, data=data, seed=seed).outputs["evaluation"]
+    profiles = profile(
+        models=dsl.Collected(servable), teacher=teacher, data=data, hardware=hardware, seed=seed
+    ).outputs["profiles"]
+    choice = select(
+        models=dsl.Collected(servable), evaluations=dsl.Collected(evaluation), profiles=profiles, bar=bar,
+        traffic=traffic, prices=prices, hardware=hardware,
+    )
+    selection = choice.outputs["selection"]
+    with dsl.If(choice.outputs["Output"] == True, name="passed"):  # noqa: E712
+        shipped = deploy(
+            chosen=choice.outputs["chosen"], selection=selection, data=data, model_name=model_name, target=TARGET
+        ).set_caching_options(False)
+        report(
+            data=data, teacher=teacher, profiles=profiles, selection=selection,
+            deployment=shipped.outputs["deployment"],
+        )
+    with dsl.Else(name="missed"):
+        report(data=data, teacher=teacher, profiles=profiles, selection=selection)
+    # fmt: on
