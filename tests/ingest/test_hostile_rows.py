@@ -1,16 +1,21 @@
 """Files made of hostile rows: every line is accounted for, and the good rows among them survive."""
 
+import gzip
 import json
 import random
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from undercut import artifacts
 from undercut.errors import ConfigurationError
 from undercut.ingest.dataset import IngestConfig, ingest
 from undercut.ingest.read import open_source
+
+from tests.ingest import hostile_rows
 
 CSV_TRAPS = [
     b'"never closed,a,x', b'b,"never closed', b'"a" b,c,d', b'x",y",z"', b'"""', b'""', b',,', b',', b'a,b', b'a,b,c,d,e',
@@ -107,11 +112,6 @@ def test_every_line_of_hostile_json_is_accounted_for(tmp_path: Path, seed: int) 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.csv.gz", "a.parquet"])
 def test_random_damage_is_refused_or_accounted_for(tmp_path: Path, name: str) -> None:
-    import gzip
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rows = [(f"good, number {i}", f"label {i % 3}") for i in range(200)]
     if name == "a.parquet":
         texts, labels = zip(*rows, strict=True)
@@ -139,13 +139,82 @@ def test_random_damage_is_refused_or_accounted_for(tmp_path: Path, name: str) ->
 
 
 MEASURE = """
-import sys
+import json, sys
 from pathlib import Path
 from undercut.costs import peak_memory_bytes
 from undercut.ingest.dataset import IngestConfig, ingest
-ingest(IngestConfig(source=sys.argv[1]), Path(sys.argv[2]))
+ingest(IngestConfig(**json.loads(sys.argv[1])), Path(sys.argv[2]))
 print(peak_memory_bytes() // 2**20)
 """
+
+
+def ingest_elsewhere(output: Path, **settings: object) -> tuple[artifacts.Manifest, int]:
+    """Ingest in a process of its own; return the manifest and the peak memory in MB."""
+    command = [sys.executable, "-c", MEASURE, json.dumps(settings, default=str), output]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return artifacts.verify(output, artifacts.DATASET), int(done.stdout)
+
+
+# Of a Parquet file a value is held as a whole, however large: as Arrow, as bytes and as text.
+MOST_MEGABYTES = {".csv": 350, ".tsv": 350, ".jsonl": 350, ".parquet": 700, ".txt": 350}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("zipped", ["", ".gz"])
+def test_a_hundred_thousand_hostile_rows(tmp_path: Path, suffix: str, zipped: str) -> None:
+    path = tmp_path / f"hostile{suffix}{zipped}"
+    write = {
+        ".csv": lambda: hostile_rows.write_delimited(path, b","),
+        ".tsv": lambda: hostile_rows.write_delimited(path, b"\t"),
+        ".jsonl": lambda: hostile_rows.write_json(path),
+        ".parquet": lambda: hostile_rows.write_parquet(path),
+    }
+    hostile = write[suffix]()
+    settings = {"source": path, "max_characters": hostile_rows.MAX_CHARACTERS}
+    manifest, megabytes = ingest_elsewhere(tmp_path / "data", **settings)
+    assert hostile_rows.counts(manifest["rejected"]) == hostile.rejected
+    assert manifest["rows_kept"] == hostile.fates[hostile_rows.KEPT]
+    assert manifest["rows_read"] == hostile.fates.total() > hostile_rows.ROWS
+    check_accounts(manifest, tmp_path / "data")
+    assert megabytes < MOST_MEGABYTES[suffix]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zipped", ["", ".gz"])
+def test_a_hundred_thousand_hostile_paragraphs(tmp_path: Path, zipped: str) -> None:
+    (tmp_path / "raw").mkdir()
+    hostile = hostile_rows.write_raw(tmp_path / "raw" / f"a.txt{zipped}")
+    (tmp_path / "raw" / f"empty.txt{zipped}").touch()
+    settings = {"unlabelled_source": tmp_path / "raw", "max_characters": hostile_rows.MAX_CHARACTERS}
+    manifest, megabytes = ingest_elsewhere(tmp_path / "data", **settings)
+    raw = manifest["unlabelled"]
+    assert hostile_rows.counts(raw["rejected"]) == hostile.rejected
+    assert raw["paragraphs_kept"] == sum(manifest["rows"].values()) == hostile.fates[hostile_rows.KEPT]
+    assert raw["paragraphs_read"] == hostile.fates.total() > hostile_rows.ROWS
+    assert sum(raw["characters"].values()) > hostile_rows.HUGE  # nothing of the line of 60 MB is lost
+    assert megabytes < MOST_MEGABYTES[".txt"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet", "a.csv.gz", "a.jsonl.gz", "a.parquet.gz"])
+@pytest.mark.parametrize("content", [b"", b"\0" * 1000, b"\n" * 1000])
+def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"(source|text_column): got"):
+        ingest(IngestConfig(source=str(tmp_path / name)), tmp_path / "data")
+    if name.endswith(".gz"):
+        (tmp_path / name).write_bytes(gzip.compress(content))
+        with pytest.raises(ConfigurationError, match=r"(source|text_column): got"):
+            ingest(IngestConfig(source=str(tmp_path / name)), tmp_path / "data")
+
+
+def test_labels_that_are_numbers_and_nan(tmp_path: Path) -> None:
+    labels = [1.0, 2.0, float("nan"), None, float("inf")] * 40
+    table = pa.table({"text": [f"text number {i}" for i in range(200)], "label": labels})
+    pq.write_table(table, tmp_path / "a.parquet")
+    manifest = ingest(IngestConfig(source=str(tmp_path / "a.parquet")), tmp_path / "data")
+    assert manifest["labels"] == ["1", "2", "inf"]
+    assert hostile_rows.counts(manifest["rejected"]) == {"missing label": 80}
 
 
 @pytest.mark.slow
@@ -156,7 +225,6 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
         with (tmp_path / "big.csv").open("w") as stream:
             stream.write("text,label\n")
             stream.writelines(f"{'word ' * 115} number {i},label {i % 5}\n" for i in range(rows))
-        command = [sys.executable, "-c", MEASURE, tmp_path / "big.csv", tmp_path / str(rows)]
-        peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        peaks.append(ingest_elsewhere(tmp_path / str(rows), source=tmp_path / "big.csv")[1])
     assert peaks[1] - peaks[0] < 20, peaks
     assert peaks[1] < 400

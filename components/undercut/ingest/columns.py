@@ -11,6 +11,7 @@ TEXT_NAMES = (
 LABEL_NAMES = (
     *("label", "intent", "category", "sentiment", "class", "target", "topic", "labels", "tag", "emotion", "polarity"),
 )
+MAXIMUM_COLUMNS = 5000
 RESERVED = ("row", "text", "label")
 
 
@@ -30,8 +31,12 @@ def text_and_label(columns: Sequence[str], text: str, label: str, field: str, ur
         uri: the file, for errors.
 
     Raises:
-        ConfigurationError: two columns have one name, or a column is not there, not found, or found twice.
+        ConfigurationError: there are too many columns, two have one name, or a column is not there, not found,
+            or found twice.
     """
+    if len(columns) > MAXIMUM_COLUMNS:
+        remedy = "Its first line should be a header: take the columns that are not needed out of it"
+        raise ConfigurationError(field, f"{uri} with {len(columns):,}", f"at most {MAXIMUM_COLUMNS:,} columns", remedy)
     names = [normal(name) for name in columns]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -207,6 +207,7 @@ def _main_reasons(counts: Mapping[str, int]) -> str:
 
 
 def _content(sources: list[Source], staged: Staged, written: Written) -> dict[str, Any]:
+    events.progress(0, 1, "digests of the files read")
     read, kept, rejected = sum(staged.rows_read), int(written.rows.sum()), staged.rejected.total
     assert read == kept + rejected, f"{read} rows read, {kept} kept, {rejected} rejected"
     return {

@@ -32,8 +32,12 @@ class DelimitedReader:
         self.path, self.field, self.uri = path, field, uri
         self._lines: Lines | None = None
         with open_lines(path, field, uri) as lines:
-            header = next((line for line in lines if line.strip()), "")
-        if not header:
+            header = ""
+            for header in lines:
+                if header.strip():
+                    break
+                lines.start_record()
+        if not header.strip():
             raise ConfigurationError(field, uri, "a file with rows", "It is empty: write it again")
         self.delimiter = max(DELIMITERS, key=header.count)
         try:

@@ -31,9 +31,8 @@ def hold_out(
     """
     by = "document" if usable >= MINIMUM_DOCUMENTS else "block"
     kept = np.flatnonzero(fates == 0)
-    unit = documents[kept]
-    if by == "block":
-        unit = np.arange(len(kept)) // min(BLOCK_PARAGRAPHS, max(1, len(kept) // MINIMUM_DOCUMENTS))
+    block = min(BLOCK_PARAGRAPHS, max(1, len(kept) // MINIMUM_DOCUMENTS))
+    unit = documents[kept] if by == "document" else (np.arange(len(kept)) // block).astype(np.uint32)
     starts = starts_of_groups(unit[1:] != unit[:-1])
     if len(kept) < 2:
         return by

@@ -25,11 +25,15 @@ class JsonLinesReader:
         """
         self.path, self.field, self.uri = path, field, uri
         self._lines: Lines | None = None
+        first, begins = None, ""
         with open_lines(path, field, uri) as lines:
-            head = [line for line in islice(lines, _SEARCHED_LINES) if line.strip()]
-        is_list = bool(head) and head[0].strip() in ("[", "[{")
-        first = next((content for line in head if (content := parse(line))), None)
-        if first is None or is_list:
+            for line in islice(lines, _SEARCHED_LINES):
+                begins = begins or line.strip()[:3]
+                first = parse(line) or None
+                if first:
+                    break
+                lines.start_record()
+        if first is None or begins in ("[", "[{"):
             remedy = "Write one object a line, not a list of objects or an indented one"
             raise ConfigurationError(field, uri, "JSON Lines: a JSON object on each line", remedy)
         self.columns = list(first)

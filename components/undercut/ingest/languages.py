@@ -85,9 +85,9 @@ class Languages:
         """Return the features met, one after the other, as two arrays: in which text, and which feature."""
         steps = int(lengths[_ALONE]) if len(lengths) > _ALONE else 0
         letters = np.zeros((steps, len(encoded)), np.uint8)
-        for column, text in enumerate(encoded):
+        for number, text in enumerate(encoded):
             head = np.frombuffer(text, np.uint8)[:steps]
-            letters[: len(head), column] = head
+            letters[: len(head), number] = head
         longer = np.searchsorted(-lengths, -np.arange(steps), side="left")  # how many texts have a byte at this step
         state, states = np.zeros(len(encoded), np.int32), np.zeros((steps, len(encoded)), np.int32)
         for step, count in enumerate(longer.tolist()):
@@ -95,8 +95,8 @@ class Languages:
             states[step, :count] = state[:count]
         met = self._outputs[states]
         met[np.arange(steps)[:, None] >= lengths] = -1
-        at, column = np.nonzero(met >= 0)
-        texts, features = [column], [met[at, column].astype(np.int64)]
+        at, where = np.nonzero(met >= 0)
+        texts, features = [where], [met[at, where].astype(np.int64)]
         for number, text in enumerate(encoded[:_ALONE]):
             rest = self._walk(int(state[number]), text[steps:])
             texts.append(np.full(len(rest), number))

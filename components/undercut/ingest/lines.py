@@ -2,7 +2,8 @@
 
 A line is what ends in a line feed, so numbers are those an editor shows. Bytes that are not UTF-8
 come as lone surrogates (PEP 383) for the row rules to count. A line over ``MAX_LINE`` characters is
-cut there, so that a file without line feeds does not fill the memory; the row rules reject its rest.
+cut there, so that a file without line feeds does not fill the memory: a row's rest is passed over, and the
+row rules reject what is left of it; raw text goes on with the rest.
 For the same reason a record may not go on for more than ``MAX_RECORD_LINES`` lines.
 """
 
@@ -33,7 +34,8 @@ class Lines:
         record: the current record's lines.
     """
 
-    def __init__(self, stream: io.TextIOWrapper, raw: io.BufferedReader) -> None:
+    def __init__(self, stream: io.TextIOWrapper, raw: io.BufferedReader, in_parts: bool) -> None:
+        self._in_parts = in_parts
         self.first = 1
         self.record: list[str] = []
         self._stream, self._raw = stream, raw
@@ -50,14 +52,14 @@ class Lines:
         line = self._returned.popleft() if self._returned else self._readline(MAX_LINE)
         if not line:
             raise StopIteration
-        if len(line) >= MAX_LINE and line[-1] != "\n":
+        if len(line) >= MAX_LINE and line[-1] != "\n" and not self._in_parts:
             self._skip_rest()
         self.record.append(line)
         return line
 
     def start_record(self) -> None:
         """Let the next line be the first of a new record."""
-        self.first += len(self.record)
+        self.first += sum(line[-1] == "\n" for line in self.record) if self._in_parts else len(self.record)
         self.record.clear()
 
     def give_back(self) -> None:
@@ -81,8 +83,14 @@ def is_gzip(path: Path) -> bool:
 
 
 @contextmanager
-def open_lines(path: Path, field: str, uri: str) -> Iterator[Lines]:
+def open_lines(path: Path, field: str, uri: str, in_parts: bool = False) -> Iterator[Lines]:
     """Open a text file, decompressing it if its name ends in ``.gz``.
+
+    Args:
+        path: the file.
+        field: the setting that names it, for errors.
+        uri: its name, for errors.
+        in_parts: read a line over ``MAX_LINE`` characters as several, and lose nothing of it.
 
     Raises:
         ConfigurationError: the gzip stream is damaged or cut short.
@@ -91,7 +99,7 @@ def open_lines(path: Path, field: str, uri: str) -> Iterator[Lines]:
         binary = io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 17) if is_gzip(path) else raw
         stream = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
         try:
-            yield Lines(stream, raw)
+            yield Lines(stream, raw, in_parts)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             remedy = f"Copy the file again: {str(error).rstrip('.')}"
             raise ConfigurationError(field, uri, "a complete gzip file", remedy) from error

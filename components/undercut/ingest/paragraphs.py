@@ -56,11 +56,9 @@ def read(path: Path, field: str, uri: str, max_characters: int) -> Iterator[Para
     Raises:
         ConfigurationError: a gzip file is damaged.
     """
-    with open_lines(path, field, uri) as lines:
-        if _form(path) == ".jsonl":
-            yield from _records(lines, max_characters)
-        else:
-            yield from _plain(lines, max_characters)
+    records = _form(path) == ".jsonl"
+    with open_lines(path, field, uri, in_parts=not records) as lines:
+        yield from _records(lines, max_characters) if records else _plain(lines, max_characters)
 
 
 def _plain(lines: Lines, max_characters: int) -> Iterator[Paragraph]:
@@ -68,7 +66,7 @@ def _plain(lines: Lines, max_characters: int) -> Iterator[Paragraph]:
     for line in chain(lines, [""]):
         ends = not line.strip()
         if waiting and (ends or characters + len(line) > max_characters):
-            pieces = list(_pieces("".join(waiting), max_characters))
+            pieces = list(_pieces("".join(waiting).rstrip(), max_characters))
             for piece in pieces:
                 yield Paragraph(0, number, first, piece, cut=goes_on or not ends or len(pieces) > 1)
                 number += 1

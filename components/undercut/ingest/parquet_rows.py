@@ -16,7 +16,7 @@ from undercut.errors import ConfigurationError
 from undercut.ingest.lines import is_gzip
 from undercut.ingest.read import Record
 
-_BATCH_ROWS = 1024
+_BATCH_ROWS, _BATCH_BYTES = 1024, 1 << 24
 
 
 class ParquetReader:
@@ -42,7 +42,7 @@ class ParquetReader:
         """Yield all records."""
         line = 0
         with self._open() as file:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
+            for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), use_threads=False):
                 for values in zip(*(_values(c, i == label) for i, c in enumerate(batch.columns)), strict=True):
                     line += 1
                     yield Record(line, values)
@@ -73,6 +73,13 @@ def _seekable(path: Path) -> Iterator[Path]:
             shutil.copyfileobj(stream, plain, 1 << 20)
         plain.flush()
         yield Path(plain.name)
+
+
+def _batch_rows(metadata: Any) -> int:
+    """Return how many rows to hold at a time: fewer where the file's row groups say that rows are large."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    largest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=1.0)
+    return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(1.0, largest))))
 
 
 def _values(column: Any, lists: bool) -> list[object]:

@@ -18,6 +18,8 @@ MAXIMUM_BULLETS = 0.9
 MAXIMUM_ELLIPSES = 0.3
 MINIMUM_ALPHABETIC = 0.8
 MAXIMUM_REPEATED_LINES = 0.3
+# Of a longer document, a file of gigabytes say, so many lines are compared with each other.
+COMPARED_LINES = 1 << 20
 
 FEW_WORDS = "few words"
 WORD_LENGTH = "odd word length"
@@ -34,7 +36,8 @@ QUALITY_RULES = {
     LISTS: f"A document is rejected if more than {MAXIMUM_BULLETS:.0%} of its lines begin with a bullet, or more "
     f"than {MAXIMUM_ELLIPSES:.0%} end with an ellipsis.",
     NOT_WORDS: f"A document with fewer than {MINIMUM_ALPHABETIC:.0%} of its words holding a letter is rejected.",
-    REPEATED: f"A document of whose lines more than {MAXIMUM_REPEATED_LINES:.0%} stood in it before is rejected.",
+    REPEATED: f"A document of whose lines (the first million) more than {MAXIMUM_REPEATED_LINES:.0%} stood in it "
+    "before is rejected.",
 }
 
 _SYMBOL = re.compile(r"#|\.\.\.|…")
@@ -44,7 +47,9 @@ _BULLETS = ("•", "-", "*", "‣", "◦", "\u2013")
 
 @dataclass
 class Quality:
-    """What the rules need of one document, added up paragraph by paragraph (8 bytes a line)."""
+    """What the rules need of one document, added up paragraph by paragraph (8 bytes a line, 8 MB at most)."""
+
+    all_lines: int = 0
 
     words: int = 0
     characters: int = 0
@@ -63,14 +68,16 @@ class Quality:
         self.alphabetic += sum(1 for word in words if _LETTER.search(word))
         for line in text.split("\n"):
             if line := line.strip():
-                self.lines.append(hash(line))
+                self.all_lines += 1
+                if len(self.lines) < COMPARED_LINES:
+                    self.lines.append(hash(line))
                 self.bullets += line.startswith(_BULLETS)
                 self.ellipses += line.endswith(("...", "…"))
 
     def fault(self) -> str:
         """Return the first rule that the document breaks, or an empty string."""
-        words, lines = max(1, self.words), max(1, len(self.lines))
-        repeated = 1 - len(np.unique(np.frombuffer(self.lines, np.int64))) / lines if self.lines else 0.0
+        words, lines = max(1, self.words), max(1, self.all_lines)
+        repeated = 1 - len(np.unique(np.frombuffer(self.lines, np.int64))) / len(self.lines) if self.lines else 0.0
         broken = {
             FEW_WORDS: self.words < MINIMUM_WORDS,
             WORD_LENGTH: not MEAN_WORD_LENGTH[0] <= self.characters / words <= MEAN_WORD_LENGTH[1],

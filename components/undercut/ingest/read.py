@@ -39,6 +39,12 @@ class Record(NamedTuple):
     fault: str = ""
     repair: int = 0
 
+    @property
+    def characters(self) -> int:
+        """Return the size; a list or mapping, whose size is not known, counts as a long text."""
+        long = (1 << 16 for value in self.values if isinstance(value, list | dict))
+        return sum(len(value) for value in self.values if isinstance(value, str | bytes)) + sum(long)
+
 
 class Reader(Protocol):
     """What a format offers."""

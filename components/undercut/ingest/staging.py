@@ -23,7 +23,7 @@ from undercut.ingest import columns
 from undercut.ingest.clean import Rejected, as_string, clean_extra, read_time, text_keys
 from undercut.ingest.label_sets import LabelSets, clean_labels
 from undercut.ingest.read import Record, Source
-from undercut.ingest.rules import NO_SPLIT, NO_TIME, REJECTED, Tally
+from undercut.ingest.rules import MAX_LABEL_CHARACTERS, NO_SPLIT, NO_TIME, REJECTED, Tally
 from undercut.ingest.split import TEST, TRAIN, VALIDATION, Keys
 from undercut.ingest.stream import RowStream
 from undercut.ingest.text_rules import TextRules
@@ -165,7 +165,8 @@ class _Cleaner:
         known = self._labels.get(value) if isinstance(value, str) else None
         if known is None:
             known = clean_labels(value, self._separator)
-            if isinstance(value, str) and len(self._labels) < MAX_LABELS:
+            short = isinstance(value, str) and len(value) <= MAX_LABEL_CHARACTERS  # before it was trimmed
+            if short and len(self._labels) < MAX_LABELS:
                 self._labels[value] = known
         return known
 
@@ -178,11 +179,6 @@ class _Cleaner:
         if record.fault:
             return " | ".join(str(value) for value in record.values)
         return as_string(record.values[self._text]) or ""
-
-
-def _characters(record: Record) -> int:
-    """Return a record's size; a list or mapping, whose size is not known, counts as a long text."""
-    return sum(len(v) if isinstance(v, str | bytes) else (1 << 16) * isinstance(v, list | dict) for v in record.values)
 
 
 def _open_stream(path: Path, names: Sequence[str]) -> RowStream:
@@ -231,7 +227,7 @@ def stage(sources: Sequence[Source], path: Path, rules: TextRules, split: str, s
         for number, (source, cleaner) in enumerate(zip(sources, cleaners, strict=True)):
             before = row
             records = source.reader.records(source.text, source.label, rules.max_characters)
-            for record in rules.ahead(records, cleaner.text, _characters):
+            for record in rules.ahead(records, cleaner.text, lambda record: record.characters):
                 if row % _PROGRESS_ROWS == 0:
                     progress.report(source.reader.position, row)
                 try:
