@@ -73,7 +73,8 @@ def teaching_texts(data: Path, seed: int) -> tuple[list[str], NDArray[np.int64]]
 
 def labelled_rows(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Tell which rows have known labels, shape (rows,); ``labels`` are indices, or zeros and ones (rows, labels)."""
-    return labels.reshape(len(labels), -1)[:, 0] != UNLABELLED
+    known: NDArray[np.bool_] = labels.reshape(len(labels), -1)[:, 0] != UNLABELLED
+    return known
 
 
 def ask(teacher: Path, texts: Sequence[str], layers: Sequence[int] = ()) -> Answers:

@@ -174,7 +174,7 @@ def _names(labels: Sequence[str], answers: NDArray[np.int64]) -> NDArray[np.obje
     """Return each row's set of label names, shape (rows,), from indices or from zeros and ones (rows, labels)."""
     rows = [np.flatnonzero(row) for row in answers] if is_multi_label(answers) else answers[:, None]
     found = np.empty(len(answers), dtype=np.object_)
-    found[:] = [frozenset(labels[i] for i in row) for row in rows]
+    found[:] = [frozenset(labels[int(i)] for i in row) for row in rows]
     return found
 
 

@@ -162,11 +162,12 @@ class _Cleaner:
         return _Clean(text, labels, extras, repairs | record.repair, given, moment)
 
     def _clean_labels(self, value: object) -> tuple[str, ...]:
-        known = self._labels.get(value) if isinstance(value, str) else None
+        if not isinstance(value, str):
+            return clean_labels(value, self._separator)
+        known = self._labels.get(value)
         if known is None:
             known = clean_labels(value, self._separator)
-            short = isinstance(value, str) and len(value) <= MAX_LABEL_CHARACTERS  # before it was trimmed
-            if short and len(self._labels) < MAX_LABELS:
+            if len(self._labels) < MAX_LABELS and len(value) <= MAX_LABEL_CHARACTERS:  # before it was trimmed
                 self._labels[value] = known
         return known
 

@@ -40,7 +40,8 @@ def stratify(
     rank[order] = np.arange(len(sets)) - (np.cumsum(rows) - rows)[sets[order]]
     places = (rank[None] >= np.cumsum(dealt, axis=0)[:, sets]).sum(axis=0)
     _place(np.flatnonzero(places == len(splits)), sets, table, label_rows, wanted, places)
-    return np.array(splits, np.int64)[places]
+    found: NDArray[np.int64] = np.array(splits, np.int64)[places]
+    return found
 
 
 def _with_unlabelled(table: LabelSets) -> LabelSets:

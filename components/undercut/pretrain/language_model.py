@@ -138,9 +138,11 @@ def _task_and_text(
     length = config.sequence_length
     if config.next_sentence:
         masked = MaskedLM(folder, length, config.masking, config.mask_probability)
-        special = (masked.begin, masked.end, tokenizer.token_to_id(PADDING))
+        padding = tokenizer.token_to_id(PADDING)
+        assert padding is not None, "the tokenizer was trained with it"
+        special = (masked.begin, masked.end, padding)
         text = sentence_pairs(data, tokenizer, folder / "tokens", length, special, config.seed, HELD_OUT_ROWS)
-        return NextSentence(masked, special[2]), text
+        return NextSentence(masked, padding), text
     task: MaskedLM | CausalLM
     if config.causal:
         task = CausalLM(folder, length)

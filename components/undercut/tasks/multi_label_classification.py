@@ -79,4 +79,5 @@ class MultiLabelClassification:
 def balanced_positive_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return rows without each label for one with it, from zeros and ones (rows, labels): both sides weigh the same."""
     positive = np.maximum(labels.sum(axis=0), 1)
-    return (len(labels) - positive) / positive
+    weights: NDArray[np.float64] = (len(labels) - positive) / positive
+    return weights

@@ -74,7 +74,7 @@ class NextSentence:
         """
         generator = torch.Generator().manual_seed(0)
         losses, correct, counts = np.zeros(2), np.zeros(2), np.zeros(2)
-        rows = max(1, EVALUATION_TOKENS // encoded.ids[0].shape[0])
+        rows = max(1, EVALUATION_TOKENS // len(encoded.ids[0]))
         for start in range(0, len(encoded.labels), rows):
             indices = np.arange(start, min(start + rows, len(encoded.labels)))
             batch = {k: v.to(precision.device) for k, v in self._batch(encoded, indices, generator).items()}
@@ -102,5 +102,7 @@ def _logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.T
     """Return logits at the masked positions, (masked, vocabulary), and of the pairs, (pairs, 2)."""
     assert isinstance(model, BertForPreTraining), type(model)
     hidden = hidden_states(model, batch, batch["token_type_ids"])
-    firsts = model.bert.pooler(hidden[batch["firsts"]][:, None])
+    pooler = model.bert.pooler
+    assert pooler is not None, "the second objective reads the pooler"
+    firsts = pooler(hidden[batch["firsts"]][:, None])
     return model.cls.predictions(hidden[batch["masked"]]).float(), model.cls.seq_relationship(firsts).float()
