@@ -9,7 +9,6 @@ from undercut.errors import ConfigurationError
 from undercut.storage import digest
 from undercut.tune.search import tune
 from undercut.tune.settings import TuneConfig
-from undercut.tuning_figures import tuning_figures
 
 
 def test_a_base_without_weights_is_refused(small_data: Path, tmp_path: Path) -> None:
@@ -26,7 +25,6 @@ def test_no_trials_is_no_search_and_the_base_is_not_looked_at(small_data: Path, 
     assert manifest["sentence"] == "No search was asked for (trials is 0): fine-tuning keeps its own settings."
     assert (manifest["train_rows"], manifest["validation_rows"], manifest["seconds"]) == (100, 115, 0)
     assert manifest["base_model"] == {"uri": str(tmp_path / "nowhere"), "digest": None}
-    assert tuning_figures(manifest) == {}
 
 
 def made_base(base: Path, folder: Path, **content: str | None) -> Path:
