@@ -22,6 +22,7 @@ from undercut.profile.measure import ProfileConfig, profile
 from undercut.registry import Version
 from undercut.report.render import Sources, write_report
 from undercut.select.selection import select
+from undercut.steps import step
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +52,8 @@ def measured(topic_teacher: Path, topic_data: Path, tmp_path_factory: pytest.Tem
 
 def choose(measured: Measured, output: Path, **bar: object) -> artifacts.Manifest:
     paths = measured.models, measured.evaluations, measured.profiles
-    select(*paths, output / "chosen", output / "selection", BAR | bar, "online", PRICES, "cpu-core")
+    with step("select", output=str(output / "selection")):
+        select(*paths, output / "chosen", output / "selection", BAR | bar, "online", PRICES, "cpu-core")
     return artifacts.load(output / "selection", artifacts.SELECTION)
 
 
