@@ -100,14 +100,17 @@ def open_source(field: str, uri: str, text_column: str, label_column: str) -> So
     text, label = columns.text_and_label(reader.columns, text_column, label_column, field, shown)
     if text == label:
         raise ConfigurationError("label_column", reader.columns[label], "a column other than the text's")
-    first = list(islice(reader.records(text, label, 1), _SEARCHED_RECORDS))
-    if not first:
+    rows, lists = 0, False
+    for record in islice(reader.records(text, label, 1), _SEARCHED_RECORDS):  # one at a time: they may be large
+        rows += 1
+        if not record.fault and record.values[label] is not None:
+            lists = isinstance(record.values[label], list)
+            break
+    if not rows:
         raise ConfigurationError(
             field, shown, "a file with rows", "It has a header only: add rows or name another file"
         )
     extras = columns.extra_names(reader.columns, (text, label))
-    given = (record.values[label] for record in first if not record.fault)
-    lists = isinstance(next((value for value in given if value is not None), None), list)
     return Source(field=field, uri=shown, path=path, reader=reader, text=text, label=label, extras=extras, lists=lists)
 
 
