@@ -91,12 +91,13 @@ def lifecycle(
         split: stratified; column:NAME where a column names the split; time:NAME for oldest to train, newest to test.
         base_model: folder or URI of a pretrained encoder with safetensors and a fast tokenizer.
         candidates: what to make and compare, each structure/precision, such as finetuned/int8 or linear-teacher.
-        bar: metric (accuracy, macro_f1), minimum (the interval's lower end), maximum_drop against the best,
+        bar: metric (accuracy, macro_f1, micro_f1), minimum (the interval's lower end), maximum_drop against the best,
             maximum_latency_ms (0 for none), confidence.
         traffic: online prices requests one at a time, batch prices them in batches of 32.
         prices: the price book: devices in US dollars an hour, hosted prices to compare with.
         hardware: the price book's device that candidates are priced on.
-        ingest_settings: more of ingest, such as near_duplicates 0.8, languages en,de, mask_pii true.
+        ingest_settings: more of ingest, such as label_separator ; (several labels a row), near_duplicates 0.8,
+            languages en,de, mask_pii true.
         pretrain_settings: of the small model from scratch that the candidate scratch starts from: epochs (0 for no
             such model), size, next_sentence, max_seconds and more.
         transfer_settings: of continuing the base's pretraining on the unlabelled text: epochs (0 for none),

@@ -26,7 +26,7 @@ def test_the_ends_of_a_range_are_in_it(content: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"metric": "bleu"}, "bar.metric: got 'bleu'; allowed: one of accuracy, macro_f1."),
+        ({"metric": "bleu"}, "bar.metric: got 'bleu'; allowed: one of accuracy, macro_f1, micro_f1."),
         ({"minimum": 1}, "bar.minimum: got 1; allowed: a number above 0 and below 1. No model reaches 1"),
         ({"minimum": "high"}, "bar.minimum: got 'high'; allowed: a number above 0 and below 1."),
         ({"minimum": float("nan")}, "bar.minimum: got nan"),

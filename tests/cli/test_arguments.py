@@ -114,8 +114,8 @@ def test_a_recipe_that_is_none(tmp_path: Path, content: bytes, words: str) -> No
 
 def test_an_unknown_field_of_a_recipe_is_named(lifecycle: PipelineFile, tmp_path: Path, source: Path) -> None:
     recipe = tmp_path / "my.yaml"
-    recipe.write_text(f"source: {source}\nepoch: 3\n")
-    with pytest.raises(ConfigurationError, match=r"epoch.*Did you mean epochs"):
+    recipe.write_text(f"source: {source}\nmodel: mine\n")
+    with pytest.raises(ConfigurationError, match=r"model.*Did you mean model_name"):
         resolve(lifecycle, recipe, [])
 
 
@@ -147,8 +147,8 @@ def test_every_recipe_fits_its_pipeline(lifecycle: PipelineFile) -> None:
 
 def test_steps_are_counted(lifecycle: PipelineFile, source: Path) -> None:
     arguments = resolve(lifecycle, None, ["--source", str(source), "--candidates", "linear,finetuned"])
-    # check, ingest, finetune; three for each candidate; profile, select, deploy, report.
-    assert lifecycle.steps(arguments) == 3 + 2 * 3 + 4
+    # check, ingest, pretrain, transfer, tune, finetune; three for each candidate; profile, select, deploy, report.
+    assert lifecycle.steps(arguments) == 6 + 2 * 3 + 4
 
 
 @pytest.mark.parametrize("content", ["", "from kfp import dsl\n"])

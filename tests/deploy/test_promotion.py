@@ -180,4 +180,4 @@ def test_answers_keep_their_rows(linear_model: Path, small_data: Path) -> None:
     texts, _ = artifacts.texts_and_labels(small_data, "test")
     expected = np.array(predictor.labels, dtype=np.object_)[predictor.probabilities(texts).argmax(axis=1)]
     answers: Any = promotion._answers(predictor, texts)
-    assert answers.tolist() == expected.tolist()
+    assert answers.tolist() == [frozenset([name]) for name in expected]

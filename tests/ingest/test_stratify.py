@@ -27,7 +27,7 @@ def test_each_label_has_its_share_in_each_split(seed: int) -> None:
     found = label_shares(sets, table, places)
     wanted = np.outer([0.7, 0.1, 0.2], found.sum(axis=0))
     assert np.abs(found - wanted)[:, 4:].max() < 1  # 116 rows and fewer
-    assert (np.abs(found - wanted) / found.sum(axis=0)).max() < 0.02
+    assert (np.abs(found - wanted) / found.sum(axis=0))[:, :4].max() < 0.02
     assert np.bincount(places) == pytest.approx([1400, 200, 400], abs=20)
     unlabelled = table.sizes[sets] == 0
     assert np.bincount(places[unlabelled]) / unlabelled.sum() == pytest.approx([0.7, 0.1, 0.2], abs=0.01)
