@@ -60,7 +60,8 @@ def fine_tuning(
         train_rows=search_rows, seed=seed,
     )
     model = finetune(
-        data=data, base_model=base_model, method=method, hyperparameters=best.outputs["Output"],
+        data=data, base_model=base_model, method=method, tuning=best.outputs["tuning"],
+        hyperparameters=best.outputs["Output"],
         out_of_scope_label=out_of_scope_label, max_seconds=max_seconds, seed=seed,
     ).outputs["model"]
     evaluate(model=model, data=data, seed=seed)

@@ -126,7 +126,8 @@ def lifecycle(
     ).outputs["model"]
     search = tune(data=data, base=base, settings=tune_settings, finetune_settings=finetune_settings, **common)
     teacher = finetune(
-        data=data, base=base, settings=finetune_settings, hyperparameters=search.outputs["Output"], **common
+        data=data, base=base, tuning=search.outputs["tuning"], settings=finetune_settings,
+        hyperparameters=search.outputs["Output"], **common
     ).outputs["model"]
     with dsl.ParallelFor(candidates, name="candidate", parallelism=1) as c:
         smaller = compress(

@@ -74,7 +74,7 @@ def test_every_stage_is_in_the_ledger_the_choice_and_the_report(run: Path) -> No
     stages = {e["step"] for e in events if e["type"] == "finished"}
     assert stages >= {"pretrain", "transfer", "tune", "finetune", "compress", "quantize", "deploy", "report"}
     ledger = manifest(run, "finetune/model/model.json")["ledger"]
-    assert {entry["step"] for entry in ledger} >= {"ingest", "transfer", "finetune"}
+    assert {entry["step"] for entry in ledger} >= {"ingest", "transfer", "tune", "finetune"}
     page = (run / "report.html").read_text()
     for words in ("transfer", "trials", "scratch"):
         assert words in page.lower()

@@ -19,7 +19,7 @@ FORMS = "scratch"
 LEARNING_RATE = 1e-3
 LABEL_WEIGHT = 0.5
 # A model that has seen little text before learns slowly: many passes over few texts, fewer over many.
-MINIMUM_EPOCHS, MAXIMUM_EPOCHS, TEXTS_SEEN = 8, 40, 20_000
+MINIMUM_EPOCHS, MAXIMUM_EPOCHS, TEXTS_SEEN = 8, 40, 60_000
 
 
 def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
@@ -67,5 +67,5 @@ def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
 
 
 def epochs(texts: int) -> int:
-    """Return the passes over so many texts: about 20,000 texts in all, 8 passes at least and 40 at most."""
+    """Return the passes over so many texts: about 60,000 texts in all, 8 passes at least and 40 at most."""
     return max(MINIMUM_EPOCHS, min(MAXIMUM_EPOCHS, TEXTS_SEEN // max(1, texts)))

