@@ -98,7 +98,7 @@ def verdict(contender: Contender, chosen: Contender | None, least: float) -> tup
         return "passed", f"passed, but costs {dearer(contender, chosen)} {chosen.name}"
     tie = f"passed at the same price as {chosen.name}"
     if contender.latency_ms > chosen.latency_ms:
-        return "passed", f"{tie}, but answers in {contender.latency_ms:.2f} ms instead of {chosen.latency_ms:.2f} ms"
+        return "passed", f"{tie}, but answers in {contender.latency_ms:.3g} ms instead of {chosen.latency_ms:.3g} ms"
     if contender.bytes > chosen.bytes:
         return "passed", f"{tie}, but is larger"
     return "passed", f"{tie}, as fast and as large, and stands after it in the list"
