@@ -72,7 +72,7 @@ def test_prices_within_a_hundredth_are_a_tie_for_latency_then_size() -> None:
     assert found["fast"] == ("passed", "passed at the same price as small, but is larger")
     assert found["cheapest"] == (
         "passed",
-        "passed at the same price as small, but answers in 3.00 ms instead of 1.00 ms",
+        "passed at the same price as small, but answers in 3 ms instead of 1 ms",
     )
 
 
@@ -100,7 +100,7 @@ def test_equal_in_everything_the_first_is_chosen() -> None:
 def test_a_machine_that_costs_nothing_is_decided_by_latency() -> None:
     slow, fast = contender("finetuned/as-is", 0.0, latency_ms=9.0), contender("fast", 0.0, latency_ms=1.0)
     assert choose([slow, fast], BAR) is fast
-    assert slow.reason == "passed at the same price as fast, but answers in 9.00 ms instead of 1.00 ms"
+    assert slow.reason == "passed at the same price as fast, but answers in 9 ms instead of 1 ms"
     assert sentence(fast, [slow, fast], BAR, "finetuned/as-is").endswith(f"at {money(0.0)} per million requests.")
 
 

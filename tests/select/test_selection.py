@@ -199,7 +199,7 @@ def test_hardware_for_nothing_is_a_price(measured: Measured, tmp_path: Path) -> 
     assert passed
     assert selection["chosen"] == "small/as-is"
     assert by_name(selection)["good/as-is"]["reason"] == (
-        "passed at the same price as small/as-is, but answers in 10.00 ms instead of 5.00 ms"
+        "passed at the same price as small/as-is, but answers in 10 ms instead of 5 ms"
     )
 
 
