@@ -172,6 +172,7 @@ def test_the_loss_is_that_of_the_stock_model_on_each_pair_alone(
     guessed[batch["masked"]] = batch["labels"]
     guessed = guessed.view_as(batch["input_ids"])
     tokens, pairs, count, number = 0.0, 0.0, 0, 0
+    model.requires_grad_(False)
     for row, segments in enumerate(batch["segments"]):
         for segment in range(1, int(segments.max()) + 1):
             here = segments == segment
