@@ -68,7 +68,7 @@ pretrain(Path(data), Path(output), PretrainConfig(**json.loads(settings)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("after", "next_sentence"), [(2, False), (12, False), (12, True)])
+@pytest.mark.parametrize(("after", "next_sentence"), [(2, False), (12, False), (18, True)])
 def test_a_killed_run_resumes_to_the_same_weights(
     small_text: Path, tmp_path: Path, after: int, next_sentence: bool, make_unlabelled: Callable[..., Path]
 ) -> None:
