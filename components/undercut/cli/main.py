@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -143,12 +145,10 @@ def recipes(folder: Annotated[Path, typer.Argument(help="Where to look.")] = REC
         raise ConfigurationError(
             "folder", str(folder), "a folder with recipes (*.yaml)", "Run this where pipelines/ is"
         )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("recipe", no_wrap=True)
-    table.add_column("what it is for")
+    console = Console(highlight=False)
     for path in found:
-        table.add_row(str(path), recipe_summary(path))
-    Console(highlight=False).print(table)
+        console.print(f"[bold]{escape(str(path))}[/bold]", soft_wrap=True)
+        console.print(Padding(escape(recipe_summary(path)), (0, 0, 1, 2)))
 
 
 @app.command()
