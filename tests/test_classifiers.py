@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from undercut import artifacts
-from undercut.classifiers import check_base, longest_text
+from undercut.base_models import check_base, longest_text
 from undercut.errors import ConfigurationError
 
 

@@ -2,7 +2,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from undercut.adapters import LEARNING_RATES
+from undercut.adapter_settings import LEARNING_RATES
 from undercut.errors import ConfigurationError
 from undercut.finetune.settings import FinetuneConfig
 from undercut.hyperparameters import from_arguments, with_hyperparameters

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from undercut import adapters, artifacts
-from undercut.adapters import AdapterConfig
+from undercut import adapter_settings, adapters, artifacts
+from undercut.adapter_settings import AdapterConfig
 from undercut.compress.structures import compress
 from undercut.errors import CandidateLost, ConfigurationError
 from undercut.finetune.classifier import finetune, load_base
@@ -31,14 +31,14 @@ def trained(
     root = tmp_path_factory.mktemp("methods")
     before = os.environ.get("UNDERCUT_HOME")
     os.environ["UNDERCUT_HOME"] = str(root / "home")
-    for method in adapters.METHODS:
+    for method in adapter_settings.METHODS:
         config = FinetuneConfig(base_model=str(tiny_base), method=method, refit=False, **SETTINGS)
         finetune(small_data, root / method, config, root / f"{method}-adapter")
     if before is None:
         del os.environ["UNDERCUT_HOME"]
     else:
         os.environ["UNDERCUT_HOME"] = before
-    return {method: (root / method, root / f"{method}-adapter") for method in adapters.METHODS}
+    return {method: (root / method, root / f"{method}-adapter") for method in adapter_settings.METHODS}
 
 
 def answers(folder: Path, data: Path) -> np.ndarray:
@@ -173,9 +173,9 @@ def test_a_wrong_setting_is_refused(field: str, settings: dict[str, object]) -> 
 
 def test_each_method_has_its_own_learning_rate() -> None:
     assert FinetuneConfig().learning_rate == 3e-4
-    assert FinetuneConfig(method="lora").learning_rate == adapters.LEARNING_RATES["lora"]
+    assert FinetuneConfig(method="lora").learning_rate == adapter_settings.LEARNING_RATES["lora"]
     assert FinetuneConfig(method="lora", learning_rate=1e-4).learning_rate == 1e-4
-    assert set(adapters.LEARNING_RATES) == set(adapters.METHODS)
+    assert set(adapter_settings.LEARNING_RATES) == set(adapter_settings.METHODS)
     assert AdapterConfig().method == "full"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from undercut import artifacts
-from undercut.classifiers import find_base
+from undercut.base_models import find_base
 from undercut.errors import ConfigurationError
 from undercut.finetune.classifier import finetune
 from undercut.finetune.settings import FinetuneConfig

@@ -1,5 +1,5 @@
 import pytest
-from undercut.adapters import LEARNING_RATES, METHODS
+from undercut.adapter_settings import LEARNING_RATES, METHODS
 from undercut.errors import ConfigurationError
 from undercut.tune.settings import TuneConfig, with_finetune_settings
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import optuna
 import pytest
-from undercut.adapters import LEARNING_RATES
+from undercut.adapter_settings import LEARNING_RATES
 from undercut.tune.halving import SuccessiveHalving
 from undercut.tune.settings import TuneConfig
 from undercut.tune.space import SeededSampler, first, hyperparameters, pruner, suggest

@@ -37,7 +37,8 @@ def compress(inputs: Inputs, output: Path, argument: str, seed: int) -> None:
     """
     from transformers.utils import logging as transformers_logging
 
-    from undercut.classifiers import load_base, longest_text
+    from undercut.base_models import longest_text
+    from undercut.classifiers import load_base
     from undercut.learning import LearningConfig, Reading, learn, write_student
 
     if inputs.scratch is None:

@@ -18,7 +18,8 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, events, workspace
-from undercut.classifiers import classification_task, find_base, fit_method, load_base, longest_text, prepared
+from undercut.base_models import find_base, longest_text
+from undercut.classifiers import classification_task, fit_method, load_base, prepared
 from undercut.errors import ConfigurationError
 from undercut.finetune import methods
 from undercut.finetune.settings import LIMITS, FinetuneConfig

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from undercut import adapters, artifacts, events, label_sets
-from undercut.adapters import AdapterConfig
+from undercut.adapter_settings import AdapterConfig
 from undercut.batching import length_batches
 from undercut.errors import ConfigurationError
 from undercut.label_sets import is_multi_label, sigmoid

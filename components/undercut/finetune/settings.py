@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from undercut import costs
-from undercut.adapters import LEARNING_RATES, AdapterConfig
+from undercut.adapter_settings import LEARNING_RATES, AdapterConfig
 from undercut.errors import ConfigurationError
 
 LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
@@ -13,7 +13,7 @@ LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
 class FinetuneConfig:
     """Settings of fine-tuning; times in seconds, money in US dollars, zero for no limit.
 
-    ``learning_rate`` is the schedule's peak; zero becomes the method's own (``adapters.LEARNING_RATES``).
+    ``learning_rate`` is the schedule's peak; zero becomes the method's own (``adapter_settings.LEARNING_RATES``).
 
     Raises:
         ConfigurationError: a value is out of its range.

@@ -19,30 +19,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-HEAD_DIMENSIONS = 64
+from undercut.pretrain.settings import SIZES, Size
+
 DROPOUT = 0.1
-
-
-@dataclass(frozen=True)
-class Size:
-    """Layers, and the width of their hidden states."""
-
-    layers: int
-    width: int
-
-    @property
-    def heads(self) -> int:
-        """Return the attention heads of a layer."""
-        return self.width // HEAD_DIMENSIONS
-
-
-SIZES = {
-    "tiny": Size(2, 128),
-    "mini": Size(4, 256),
-    "small": Size(4, 512),
-    "medium": Size(8, 512),
-    "base": Size(12, 768),
-}
 
 
 @dataclass(frozen=True)
@@ -53,7 +32,6 @@ class Architecture:
     """
 
     build: Callable[[Size, int, int], PreTrainedModel]
-    causal: bool
     build_of_pairs: Callable[[Size, int, int], PreTrainedModel] | None = None
 
 
@@ -123,9 +101,9 @@ def llama(size: Size, vocabulary: int, length: int) -> PreTrainedModel:
 
 
 ARCHITECTURES = {
-    "bert": Architecture(bert, causal=False, build_of_pairs=bert_of_pairs),
-    "gpt2": Architecture(gpt2, causal=True),
-    "llama": Architecture(llama, causal=True),
+    "bert": Architecture(bert, build_of_pairs=bert_of_pairs),
+    "gpt2": Architecture(gpt2),
+    "llama": Architecture(llama),
 }
 
 

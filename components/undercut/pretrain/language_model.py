@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from undercut import artifacts, checkpoints, corpus, events, workspace
 from undercut.language_models import HELD_OUT_ROWS, fit_language_model
 from undercut.pretrain.architectures import build, for_finetuning
+from undercut.pretrain.left_out import described, fixed_settings, left_out
 from undercut.pretrain.sentence_pairs import sentence_pairs
 from undercut.pretrain.settings import PretrainConfig
 from undercut.pretrain.vocabulary import train_tokenizer
@@ -28,7 +29,6 @@ from undercut.tasks.masked_lm import PADDING, SPECIAL, MaskedLM
 from undercut.tasks.next_sentence import NextSentence
 from undercut.tasks.protocol import Objective
 
-LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
 SAMPLE_TOKENS = 100
 
 
@@ -45,14 +45,14 @@ def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Mani
         ConfigurationError: there is neither, or too little text.
     """
     if config.epochs == 0:
-        return _left_out(output, config)
+        return left_out(output, config)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     card = artifacts.load(data, artifacts.DATASET)
     files = corpus.shards(data)
     corpus.announce(data)
     events.parameters(asdict(config))
-    settings = _settings(config)
+    settings = fixed_settings(config)
     key = checkpoints.content_key(
         data=card["digest"],
         settings=settings,
@@ -71,7 +71,7 @@ def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Mani
         output,
         artifacts.MODEL,
         {
-            **_content(config),
+            **described(config),
             "dataset": card["digest"],
             "parameter_count": sum(p.numel() for p in model.parameters()),
             "lost": "",
@@ -80,31 +80,6 @@ def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Mani
     )
     shutil.rmtree(folder)
     return manifest
-
-
-def _settings(config: PretrainConfig) -> dict[str, Any]:
-    return {k: v for k, v in asdict(config).items() if k not in LIMITS}
-
-
-def _content(config: PretrainConfig) -> dict[str, Any]:
-    """Return what is known of the model before there is one."""
-    return {
-        "task": "causal-language-modelling" if config.causal else "masked-language-modelling",
-        "labels": [],
-        "format": "torch",
-        "structure": "pretrained",
-        "precision": "as-is",
-        "base_model": None,
-        "parameters": _settings(config),
-        "max_length": config.sequence_length,
-    }
-
-
-def _left_out(output: Path, config: PretrainConfig) -> artifacts.Manifest:
-    events.message("pretraining is left out: no epochs")
-    output.mkdir(parents=True, exist_ok=True)
-    lost = {"method": "", "metrics": {}, "lost": "pretraining was left out"}
-    return artifacts.seal(output, artifacts.MODEL, {**_content(config), **lost})
 
 
 def _tokenizer(files: list[Path], folder: Path, config: PretrainConfig) -> Tokenizer:

@@ -4,12 +4,36 @@ from dataclasses import dataclass
 
 from undercut.costs import allowance_seconds
 from undercut.errors import ConfigurationError
-from undercut.language_models import Plan
-from undercut.pretrain.architectures import ARCHITECTURES, SIZES
-from undercut.pretrain.vocabulary import TOKENIZERS
-from undercut.tasks.masked_lm import MASKINGS
+from undercut.plan import MASKINGS, Plan
 
 MINIMUM_VOCABULARY = 300
+HEAD_DIMENSIONS = 64
+TOKENIZERS = ("wordpiece", "bpe")
+ARCHITECTURES = ("bert", "gpt2", "llama")
+CAUSAL = ("gpt2", "llama")  # they guess the next token
+OF_PAIRS = ("bert",)  # these can learn which sentences follow each other
+
+
+@dataclass(frozen=True)
+class Size:
+    """Layers, and the width of their hidden states."""
+
+    layers: int
+    width: int
+
+    @property
+    def heads(self) -> int:
+        """Return the attention heads of a layer."""
+        return self.width // HEAD_DIMENSIONS
+
+
+SIZES = {
+    "tiny": Size(2, 128),
+    "mini": Size(4, 256),
+    "small": Size(4, 512),
+    "medium": Size(8, 512),
+    "base": Size(12, 768),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +68,7 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        choices = {"architecture": tuple(ARCHITECTURES), "size": tuple(SIZES), "tokenizer": TOKENIZERS}
+        choices = {"architecture": ARCHITECTURES, "size": tuple(SIZES), "tokenizer": TOKENIZERS}
         for name, allowed in {**choices, "masking": MASKINGS}.items():
             if getattr(self, name) not in allowed:
                 raise ConfigurationError(name, getattr(self, name), f"one of {', '.join(allowed)}")
@@ -56,9 +80,8 @@ class PretrainConfig:
             raise ConfigurationError(
                 "tokenizer", self.tokenizer, f"bpe for {self.architecture}", "It has to give back the text it reads"
             )
-        if self.next_sentence and ARCHITECTURES[self.architecture].build_of_pairs is None:
-            able = [name for name, architecture in ARCHITECTURES.items() if architecture.build_of_pairs]
-            raise ConfigurationError("next_sentence", True, f"False unless the architecture is {', '.join(able)}")
+        if self.next_sentence and self.architecture not in OF_PAIRS:
+            raise ConfigurationError("next_sentence", True, f"False unless the architecture is {', '.join(OF_PAIRS)}")
         if self.epochs < 0:
             raise ConfigurationError("epochs", self.epochs, "a whole number from 0", "0 leaves pretraining out")
         if self.epochs:
@@ -67,7 +90,7 @@ class PretrainConfig:
     @property
     def causal(self) -> bool:
         """Return whether the model guesses the next token, not hidden ones."""
-        return ARCHITECTURES[self.architecture].causal
+        return self.architecture in CAUSAL
 
     @property
     def plan(self) -> Plan:

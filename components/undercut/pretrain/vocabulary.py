@@ -9,7 +9,6 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from undercut import corpus, events
 from undercut.tasks.masked_lm import SPECIAL
 
-TOKENIZERS = ("wordpiece", "bpe")
 # Enough for the frequencies that decide a vocabulary; bounds time and memory on large corpora.
 SAMPLED_TEXTS = 2_000_000
 # Different characters kept; the trainer's own 1,000 are too few for Chinese or Japanese.

@@ -21,7 +21,6 @@ from undercut.errors import ConfigurationError
 from undercut.optimization import Precision
 from undercut.tasks.protocol import Batch, Encoded
 
-MASKINGS = ("whole-word", "token")
 PADDING = "[PAD]"
 SPECIAL = (PADDING, "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # The output layer of each kind of model, and whether its positions start after the padding id.

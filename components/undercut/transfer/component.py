@@ -64,8 +64,12 @@ def transfer(
 
     with step("transfer", inputs=[unlabelled.path, data.path], output=model.path):
         from undercut.hyperparameters import from_arguments
-        from undercut.transfer.domain_adaptation import transfer
+        from undercut.transfer.as_it_is import as_it_is
         from undercut.transfer.settings import TransferConfig
 
         config = from_arguments(TransferConfig, locals(), settings=settings)
+        if not config.epochs:
+            return as_it_is(Path(model.path), config)  # without seconds of imports
+        from undercut.transfer.domain_adaptation import transfer
+
         transfer(Path(unlabelled.path), Path(data.path), Path(model.path), config)

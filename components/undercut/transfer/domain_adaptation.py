@@ -16,14 +16,16 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, corpus, events, workspace
-from undercut.classifiers import BASE_FILES, check_base
+from undercut.base_models import check_base
 from undercut.errors import ConfigurationError
 from undercut.fitting import device
-from undercut.language_models import HELD_OUT_ROWS, INTERVALS, fit_language_model
+from undercut.language_models import HELD_OUT_ROWS, fit_language_model
 from undercut.optimization import choose_precision
+from undercut.plan import INTERVALS
 from undercut.predictors import TOKENIZER_FILES
 from undercut.storage import local_path
 from undercut.tasks.masked_lm import HEADS, MaskedLM
+from undercut.transfer.as_it_is import as_it_is
 from undercut.transfer.comparison import compare
 from undercut.transfer.layers import freeze, thaw
 from undercut.transfer.settings import TransferConfig
@@ -44,12 +46,12 @@ def transfer(unlabelled: Path, data: Path, output: Path, config: TransferConfig)
     Raises:
         ConfigurationError: the base is not of a kind that can be continued, or there is too little text.
     """
+    if not config.epochs:
+        return as_it_is(output, config)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     base = local_path(config.base_model, "base_model")
     base_digest = check_base(base, config.base_model)
-    if not config.epochs:
-        return _as_it_is(base, base_digest, output, config.base_model)
     _check_kind(base, config)
     corpus.shards(unlabelled)
     corpus.announce(unlabelled)
@@ -88,25 +90,6 @@ def transfer(unlabelled: Path, data: Path, output: Path, config: TransferConfig)
     manifest = artifacts.seal(output, artifacts.MODEL, content)
     shutil.rmtree(folder)
     return manifest
-
-
-def _as_it_is(base: Path, digest: str, output: Path, uri: str) -> artifacts.Manifest:
-    """Hand the base on, so that what comes after has one input, whether there was a transfer or not."""
-    output.mkdir(parents=True, exist_ok=True)
-    names = [name for name in (*BASE_FILES, *TOKENIZER_FILES) if (base / name).is_file()]
-    artifacts.copy_files(base, output, dict.fromkeys(names))
-    content = {
-        "task": "masked-language-modelling",
-        "labels": [],
-        "format": "torch",
-        "structure": "base",
-        "precision": "as-is",
-        "base_model": {"uri": uri.partition("#")[0], "digest": digest},
-        "method": "the base as it is",
-        "metrics": {},
-        "lost": "",
-    }
-    return artifacts.seal(output, artifacts.MODEL, content)
 
 
 def _check_kind(base: Path, config: TransferConfig) -> None:

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from undercut.costs import allowance_seconds
 from undercut.errors import ConfigurationError
-from undercut.language_models import Plan
-from undercut.tasks.masked_lm import MASKINGS
+from undercut.plan import MASKINGS, Plan
 
 UNFREEZING = ("none", "gradual")
 

@@ -92,9 +92,13 @@ def tune(
     from undercut.steps import step
 
     with step("tune", inputs=[data.path, *([base.path] if base else [])], output=tuning.path):
-        from undercut.hyperparameters import from_arguments
-        from undercut.tune.search import tune
-        from undercut.tune.settings import TuneConfig, with_finetune_settings
+        from undercut.tune.no_search import no_search
+        from undercut.tune.settings import from_component
 
-        config = with_finetune_settings(from_arguments(TuneConfig, locals(), settings=settings), finetune_settings)
-        return tune(Path(data.path), Path(tuning.path), config, Path(base.path) if base else None)
+        config = from_component(locals(), settings, finetune_settings)
+        made = Path(base.path) if base else None
+        if not config.trials:
+            return no_search(Path(data.path), Path(tuning.path), config, made)  # without seconds of imports
+        from undercut.tune.search import tune
+
+        return tune(Path(data.path), Path(tuning.path), config, made)

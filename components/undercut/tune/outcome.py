@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from undercut.intervals import paired_difference
 from undercut.tune.attempts import origin, repeats
-from undercut.tune.settings import SEARCHED, TuneConfig
+from undercut.tune.no_search import no_trials
+from undercut.tune.settings import TuneConfig
 from undercut.tune.space import hyperparameters
 from undercut.tune.trials import seconds, unpacked
 
@@ -56,35 +57,6 @@ def outcome(study: Study, trials: Sequence[FrozenTrial], rows: int, config: Tune
         "cost_usd": _usd(spent, config),
     }
     return content | {"sentence": _sentence(content, winner, default, config)}
-
-
-def no_trials(rows: int, config: TuneConfig) -> dict[str, Any]:
-    """Return the content of ``tuning.json`` of a search that was left out.
-
-    Args:
-        rows: validation rows.
-        config: settings.
-    """
-    return {
-        "metric": config.metric,
-        "seed": config.seed,
-        "hyperparameters": {},
-        "defaults": config.defaults,
-        "ranges": {name: list(config.bounds(name, config.method)) for name in SEARCHED},
-        "methods": list(config.searched_methods),
-        "learning_rate_ranges": {m: list(config.bounds("learning_rate", m)) for m in config.searched_methods},
-        "best_trial": None,
-        "default_trial": None,
-        "gain": None,
-        "validation_rows": rows,
-        "trials": [],
-        "importances": {},
-        "pruner": config.pruner,
-        "budget": {k: getattr(config, k) for k in ("trials", "max_seconds", "budget_usd", "usd_per_hour")},
-        "seconds": 0.0,
-        "cost_usd": _usd(0.0, config),
-        "sentence": "No search was asked for (trials is 0): fine-tuning keeps its own settings.",
-    }
 
 
 def best(finished: Sequence[FrozenTrial], default: FrozenTrial | None, config: TuneConfig) -> FrozenTrial | None:

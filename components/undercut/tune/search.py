@@ -14,9 +14,10 @@ from optuna.trial import TrialState
 from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, events, workspace
-from undercut.classifiers import find_base, longest_text
+from undercut.base_models import find_base, longest_text
 from undercut.errors import ConfigurationError
-from undercut.tune.outcome import no_trials, outcome
+from undercut.tune.no_search import no_search
+from undercut.tune.outcome import outcome
 from undercut.tune.settings import LIMITS, TuneConfig
 from undercut.tune.studies import opened, server_url
 from undercut.tune.trials import (
@@ -53,10 +54,11 @@ def tune(data: Path, output: Path, config: TuneConfig, base: Path | None = None)
         ConfigurationError: the base model cannot be read or does not go with a method, the study's database
             does not answer, or another process runs the same search on SQLite.
     """
+    if not config.trials:
+        return no_search(data, output, config, base)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    card = artifacts.load(data, artifacts.DATASET)
-    content = _searched(data, card, config, base) if config.trials else _left_out(card, config, base)
+    content = _searched(data, artifacts.load(data, artifacts.DATASET), config, base)
     output.mkdir(parents=True, exist_ok=True)
     artifacts.seal(output, artifacts.TUNING, content)
     events.message(content["sentence"])
@@ -85,21 +87,6 @@ def _searched(data: Path, card: artifacts.Manifest, config: TuneConfig, made: Pa
         "dataset": card["digest"],
         "base_model": base_model,
         "train_rows": len(material.train.labels),
-    }
-
-
-def _left_out(card: artifacts.Manifest, config: TuneConfig, made: Path | None) -> dict[str, Any]:
-    """Return the content of ``tuning.json`` where no search was asked for; the base is not looked at."""
-    events.parameters(asdict(config))
-    base = artifacts.load(made, artifacts.MODEL)["base_model"] if made else None
-    uri = base["uri"] if base else config.base_model.partition("#")[0]
-    rows = card["rows"]
-    return no_trials(rows["validation"], config) | {
-        "stopped_by": "trials",
-        "study": {"name": "", "storage": "none"},
-        "dataset": card["digest"],
-        "base_model": {"uri": uri, "digest": None},
-        "train_rows": min(config.train_rows or rows["train"], rows["train"]),
     }
 
 

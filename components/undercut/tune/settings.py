@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from undercut import costs
-from undercut.adapters import LEARNING_RATES, METHODS, AdapterConfig
+from undercut.adapter_settings import LEARNING_RATES, METHODS, AdapterConfig
 from undercut.errors import ConfigurationError
-from undercut.hyperparameters import with_hyperparameters
+from undercut.hyperparameters import from_arguments, with_hyperparameters
 
 METRICS = ("accuracy", "loss")
 PRUNERS = ("successive-halving", "hyperband", "none")
@@ -132,7 +132,7 @@ class TuneConfig:
 
     @property
     def searched_methods(self) -> tuple[str, ...]:
-        """Return the default's method and those tried beside it, in the order of ``adapters.METHODS``."""
+        """Return the default's method and those tried beside it, in the order of ``adapter_settings.METHODS``."""
         return tuple(m for m in METHODS if m == self.method or m in self._named_methods())
 
     def adapter(self, method: str) -> AdapterConfig:
@@ -161,6 +161,17 @@ class TuneConfig:
     def allowance_seconds(self) -> float:
         """Return the seconds that time and money allow together; 0 if neither is limited."""
         return costs.allowance_seconds(self.max_seconds, self.budget_usd, self.usd_per_hour)
+
+
+def from_component(
+    arguments: Mapping[str, Any], settings: Mapping[str, Any], finetune_settings: Mapping[str, Any]
+) -> TuneConfig:
+    """Return the settings out of the component's arguments, of ``settings``, and of a user's for finetune.
+
+    Raises:
+        ConfigurationError: an entry that there is not, a value of another type or out of its range.
+    """
+    return with_finetune_settings(from_arguments(TuneConfig, arguments, settings=settings), finetune_settings)
 
 
 def with_finetune_settings(config: TuneConfig, settings: Mapping[str, Any]) -> TuneConfig:
