@@ -45,7 +45,8 @@ def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Mani
         ConfigurationError: there is neither, or too little text.
     """
     if config.epochs == 0:
-        return left_out(output, config)
+        left_out(output, config)
+        return artifacts.load(output, artifacts.MODEL)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     card = artifacts.load(data, artifacts.DATASET)

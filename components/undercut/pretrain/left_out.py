@@ -29,9 +29,9 @@ def described(config: PretrainConfig) -> dict[str, Any]:
     }
 
 
-def left_out(output: Path, config: PretrainConfig) -> artifacts.Manifest:
+def left_out(output: Path, config: PretrainConfig) -> None:
     """Seal a model folder that is marked lost, and read nothing."""
     events.message("pretraining is left out: no epochs")
     output.mkdir(parents=True, exist_ok=True)
     lost = {"method": "", "metrics": {}, "lost": "pretraining was left out"}
-    return artifacts.seal(output, artifacts.MODEL, {**described(config), **lost})
+    artifacts.seal(output, artifacts.MODEL, {**described(config), **lost})

@@ -9,7 +9,7 @@ from undercut.storage import local_path
 from undercut.transfer.settings import TransferConfig
 
 
-def as_it_is(output: Path, config: TransferConfig) -> artifacts.Manifest:
+def as_it_is(output: Path, config: TransferConfig) -> None:
     """Write the base into a sealed model folder of the structure ``base``.
 
     Raises:
@@ -32,4 +32,4 @@ def as_it_is(output: Path, config: TransferConfig) -> artifacts.Manifest:
         "lost": "",
     }
     events.message("transfer is left out: no epochs")
-    return artifacts.seal(output, artifacts.MODEL, content)
+    artifacts.seal(output, artifacts.MODEL, content)

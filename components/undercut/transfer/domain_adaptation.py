@@ -47,7 +47,8 @@ def transfer(unlabelled: Path, data: Path, output: Path, config: TransferConfig)
         ConfigurationError: the base is not of a kind that can be continued, or there is too little text.
     """
     if not config.epochs:
-        return as_it_is(output, config)
+        as_it_is(output, config)
+        return artifacts.load(output, artifacts.MODEL)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     base = local_path(config.base_model, "base_model")
