@@ -69,6 +69,7 @@ def multiplications(path: Path) -> int:
     return sum(sizes.get(n.input[1], 0) for n in graph.node if n.op_type in ("MatMul", "Gemm"))
 
 
+@pytest.mark.slow
 def test_the_exported_graph_has_the_smaller_products_and_answers_alike(
     few_heads: Path, small_data: Path, tiny_teacher: Path, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ finetune(Path(data), Path(output), FinetuneConfig(**json.loads(settings)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [5, 60])
 def test_a_killed_training_resumes_to_the_same_weights(
     small_data: Path, tiny_base: Path, tmp_path: Path, after: int
