@@ -77,7 +77,7 @@ def compression(
         label_column: the column with the label; found by its name if empty.
         split: stratified; column:NAME where a column names the split; time:NAME for oldest to train, newest to test.
         candidates: what to make and compare, each structure/precision, such as finetuned/int8 or pruned-4x50x50/int8.
-        bar: metric (accuracy, macro_f1), minimum (the interval's lower end), maximum_drop against the best,
+        bar: metric (accuracy, macro_f1, micro_f1), minimum (the interval's lower end), maximum_drop against the best,
             maximum_latency_ms (0 for none), confidence.
         traffic: online prices requests one at a time, batch prices them in batches of 32.
         prices: the price book: devices in US dollars an hour, hosted prices to compare with.
