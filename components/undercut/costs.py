@@ -115,6 +115,10 @@ class Stopwatch:
         )
 
 
+# Settings that say how much is trained and how safely, not what comes of it: they enter no key of a checkpoint.
+LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
+
+
 def allowance_seconds(max_seconds: float, budget_usd: float, usd_per_hour: float) -> float:
     """Return the seconds that time and money allow together; 0 if neither is limited.
 
@@ -131,6 +135,17 @@ def allowance_seconds(max_seconds: float, budget_usd: float, usd_per_hour: float
     if budget_usd:
         limits.append(budget_usd / usd_per_hour * 3600)
     return min(limits, default=0.0)
+
+
+def check_limits(config: Any) -> None:
+    """Check the limits of a training's settings (a Config with all of ``LIMITS``).
+
+    Raises:
+        ConfigurationError: one is negative, or a budget comes without the machine's price.
+    """
+    allowance_seconds(config.max_seconds, config.budget_usd, config.usd_per_hour)
+    if config.checkpoint_seconds < 0:
+        raise ConfigurationError("checkpoint_seconds", config.checkpoint_seconds, "zero (no limit) or more")
 
 
 def merge(ledgers: Iterable[Iterable[LedgerEntry]]) -> list[LedgerEntry]:

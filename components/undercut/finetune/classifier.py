@@ -20,9 +20,10 @@ from transformers.utils import logging as transformers_logging
 from undercut import artifacts, checkpoints, events, workspace
 from undercut.base_models import find_base, longest_text
 from undercut.classifiers import classification_task, fit_method, load_base, prepared
+from undercut.costs import LIMITS
 from undercut.errors import ConfigurationError
 from undercut.finetune import methods
-from undercut.finetune.settings import LIMITS, FinetuneConfig
+from undercut.finetune.settings import FinetuneConfig
 from undercut.fitting import FitConfig, FitResult
 from undercut.tasks.protocol import Encoded
 from undercut.training import LoopConfig

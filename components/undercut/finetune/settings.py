@@ -6,8 +6,6 @@ from undercut import costs
 from undercut.adapter_settings import LEARNING_RATES, AdapterConfig
 from undercut.errors import ConfigurationError
 
-LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
-
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
@@ -58,11 +56,7 @@ class FinetuneConfig:
         object.__setattr__(self, "learning_rate", self.learning_rate or LEARNING_RATES[self.method])
         if self.class_weights not in ("none", "balanced"):
             raise ConfigurationError("class_weights", self.class_weights, "none or balanced")
-        for name in LIMITS:
-            if getattr(self, name) < 0:
-                raise ConfigurationError(name, getattr(self, name), "zero (no limit) or more")
-        if self.budget_usd and not self.usd_per_hour:
-            raise ConfigurationError("usd_per_hour", self.usd_per_hour, "the machine's price when budget_usd is set")
+        costs.check_limits(self)
 
     @property
     def adapter(self) -> AdapterConfig:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from undercut import artifacts, events
+from undercut.costs import LIMITS
 from undercut.pretrain.settings import PretrainConfig
-
-LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
 
 
 def fixed_settings(config: PretrainConfig) -> dict[str, Any]:

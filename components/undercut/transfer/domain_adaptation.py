@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, corpus, events, workspace
 from undercut.base_models import check_base
+from undercut.costs import LIMITS
 from undercut.errors import ConfigurationError
 from undercut.fitting import device
 from undercut.language_models import HELD_OUT_ROWS, fit_language_model
@@ -30,7 +31,6 @@ from undercut.transfer.comparison import compare
 from undercut.transfer.layers import freeze, thaw
 from undercut.transfer.settings import TransferConfig
 
-LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 

@@ -15,10 +15,11 @@ from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, events, workspace
 from undercut.base_models import find_base, longest_text
+from undercut.costs import LIMITS
 from undercut.errors import ConfigurationError
 from undercut.tune.no_search import no_search
 from undercut.tune.outcome import outcome
-from undercut.tune.settings import LIMITS, TuneConfig
+from undercut.tune.settings import TuneConfig
 from undercut.tune.studies import opened, server_url
 from undercut.tune.trials import (
     CLAIMED,

@@ -12,7 +12,6 @@ from undercut.hyperparameters import from_arguments, with_hyperparameters
 METRICS = ("accuracy", "loss")
 PRUNERS = ("successive-halving", "hyperband", "none")
 SEARCHED = ("learning_rate", "epochs", "batch_tokens")
-LIMITS = ("max_seconds", "budget_usd", "usd_per_hour", "checkpoint_seconds")
 # Settings of fine-tuning: as a user fixes them for finetune, so they are here.
 OF_FINETUNING = (
     "method",
@@ -95,11 +94,9 @@ class TuneConfig:
                 raise ConfigurationError(name, getattr(self, name), f"one of {', '.join(allowed)}")
         if self.reduction_factor < 2:
             raise ConfigurationError("reduction_factor", self.reduction_factor, "a whole number from 2")
-        for name in ("train_rows", *LIMITS):
-            if getattr(self, name) < 0:
-                raise ConfigurationError(name, getattr(self, name), "zero (no limit) or more")
-        if self.budget_usd and not self.usd_per_hour:
-            raise ConfigurationError("usd_per_hour", self.usd_per_hour, "the machine's price when budget_usd is set")
+        if self.train_rows < 0:
+            raise ConfigurationError("train_rows", self.train_rows, "zero (no limit) or more")
+        costs.check_limits(self)
 
     def _check_methods(self) -> None:
         self.adapter(self.method)
