@@ -54,6 +54,8 @@ def step(name: str, detail: str = "", inputs: Sequence[str] = (), output: str = 
         SystemExit: with code 2 where an input or setting was refused, or the disk is full.
     """
     watch_parent()
+    if os.environ.get("UNDERCUT_RUN_ID"):  # in a pod: libraries would start a thread for each core of the node
+        os.environ.setdefault("OMP_NUM_THREADS", str(costs.available_cores()))
     stopwatch = costs.Stopwatch(name, detail)
     events.begin(stopwatch.id, name, detail)
     events.emit("started", pid=os.getpid())
