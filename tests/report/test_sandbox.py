@@ -14,6 +14,7 @@ from tests.report.conftest import Page
 
 pytestmark = pytest.mark.slow
 
+ATTEMPTS = 4
 FRAME = """<!doctype html><style>body{{margin:0}}iframe{{border:0;width:100vw;height:2400px;display:block}}</style>
 <iframe srcdoc="{content}" sandbox="{sandbox}"></iframe>"""
 
@@ -23,7 +24,7 @@ def draw(page: Path, folder: Path) -> tuple[str, str]:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine")
-    picture = folder / "page.png"
+    picture = folder / f"{page.stem}.png"
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
     command += [f"--user-data-dir={folder}/profile", f"--screenshot={picture}", "--window-size=1200,2400"]
     done = subprocess.run(
@@ -42,8 +43,9 @@ def test_the_report_looks_the_same_inside_the_sandbox(
     framed, broken = tmp_path / "framed.html", tmp_path / "broken.html"
     framed.write_text(FRAME.format(content=content, sandbox="allow-scripts"), encoding="utf-8")
     broken.write_text(FRAME.format(content=html.escape("<p>not it"), sandbox="allow-scripts"), encoding="utf-8")
-    other, _ = draw(broken, tmp_path)  # the first picture of a new profile may come too early
-    inside, said = draw(framed, tmp_path)
-    assert inside == draw(source, tmp_path)[0]
-    assert inside != other
-    assert said == ""
+    direct, _ = draw(source, tmp_path)
+    # The frame is another process: on a busy machine a picture may be taken before it has painted.
+    pictures = [draw(framed, tmp_path) for _ in range(ATTEMPTS)]
+    assert direct in [picture for picture, _ in pictures]
+    assert all(said == "" for _, said in pictures)
+    assert draw(broken, tmp_path)[0] != direct
