@@ -1,4 +1,6 @@
 import json
+import math
+import signal
 import subprocess
 import sys
 import threading
@@ -160,8 +162,6 @@ def test_training_does_not_wait_and_the_newest_replaces_what_waits(
     """The server stands still while five are saved: of those that wait only the last goes out."""
     save(1)
     assert checkpoints.flush(20)
-    import signal
-
     weed.signal(signal.SIGSTOP)
     try:
         started = time.monotonic()
@@ -207,7 +207,7 @@ def test_a_training_that_starts_waits_for_the_store(
     new_disk(monkeypatch, tmp_path)
     weed.kill()
     monkeypatch.setattr(checkpoint_store, "PATIENCE_SECONDS", 0.1)
-    with pytest.raises(Unavailable, match="UNDERCUT_CHECKPOINTS: .* an object store that answers"):
+    with pytest.raises(Unavailable, match=r"UNDERCUT_CHECKPOINTS: .* an object store that answers"):
         checkpoints.newest(folder())
     weed.start()
     weed.bucket(BUCKET)
@@ -234,6 +234,8 @@ def test_a_wrong_address_is_refused_before_training(
 
 def test_the_next_one_is_taken_earlier_by_what_the_last_took(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = checkpoint_store.opened(checkpoints.store().uri).uploads  # type: ignore[union-attr]
+    queue.lag_seconds = math.inf  # before the first
+    assert [checkpoints.due(time.monotonic() - age, 10.0) for age in (4.5, 5.5)] == [False, True]
     queue.lag_seconds = 3.0
     assert [checkpoints.due(time.monotonic() - age, 10.0) for age in (6.5, 7.5)] == [False, True]
     queue.lag_seconds = 30.0

@@ -85,8 +85,8 @@ def _name(path: Path) -> str:
 def due(since: float, seconds: float) -> bool:
     """Tell whether to save now, so that a loss at any moment costs ``seconds`` at most.
 
-    A checkpoint protects once it is stored, so the next one is taken earlier by as long as the last one took,
-    though never before half of the interval.
+    A checkpoint protects once it is stored, so the next one is taken earlier by as long as the last ones took,
+    though never before half of the interval. The first of a process is taken after that half.
 
     Args:
         since: ``time.monotonic()`` after the last save.

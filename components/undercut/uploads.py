@@ -6,6 +6,7 @@ several uploads with one name the newest that has not started counts.
 """
 
 import atexit
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -43,11 +44,11 @@ class Upload:
 class Uploads:
     """The queue and its thread; ``place`` names it in messages.
 
-    ``lag_seconds`` is how long the last checkpoint took from being taken until it was stored.
+    ``lag_seconds`` is how long checkpoints take from being taken until they are stored; infinite before the first.
     """
 
     def __init__(self, place: str) -> None:
-        self.place, self.lag_seconds = place, 0.0
+        self.place, self.lag_seconds = place, math.inf
         self._queue: list[Upload] = []
         self._running: Upload | None = None
         self._changed = threading.Condition()
@@ -107,7 +108,8 @@ class Uploads:
 
     def _stored(self, upload: Upload) -> None:
         if upload.taken:
-            self.lag_seconds = time.monotonic() - upload.taken
+            took = time.monotonic() - upload.taken
+            self.lag_seconds = max(took, (took + min(self.lag_seconds, took * 3)) / 2)  # falls slowly, rises at once
         if self._failures:
             away = time.monotonic() - self._failing_since
             events.message(f"{self.place} answers again after {away:.0f} s: checkpoints are stored")
