@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from undercut import checkpoint_store, checkpoints, uploads, workspace
+from undercut import checkpoint_store, checkpoints, steps, uploads, workspace
 from undercut.errors import ConfigurationError, Unavailable
 
 from tests.conftest import clean_environment
@@ -243,6 +243,59 @@ def test_the_next_one_is_taken_earlier_by_what_the_last_took(store: Any, monkeyp
     assert not checkpoints.due(0.0, 0.0)
     monkeypatch.delenv("UNDERCUT_CHECKPOINTS")
     assert [checkpoints.due(time.monotonic() - age, 10.0) for age in (9.0, 11.0)] == [False, True]
+
+
+def attempt(error: Exception | None, output: str = "/artifacts/4f7c/ingest/0b1d/data") -> tuple[object, bool]:
+    """Run a step that raises ``error``; returns its exit code and whether it came to that."""
+    worked = False
+    try:
+        with steps.step("ingest", output=output):
+            worked = True
+            if error:
+                raise error
+    except SystemExit as stopped:
+        return stopped.code, worked
+    return 0, worked
+
+
+def test_a_refused_input_is_remembered_for_its_run_and_its_task(
+    store: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = ConfigurationError("source", "x.csv", "a file that exists")
+    monkeypatch.setenv("UNDERCUT_RUN_ID", "4f7c")
+    assert attempt(Unavailable("source", "x.csv", "a server that answers")) == (2, True)
+    assert attempt(refused) == (2, True)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert attempt(None) == (2, False)
+    assert capsys.readouterr().err.splitlines() == [said]
+    assert attempt(None, "/artifacts/4f7c/ingest/77aa/data") == (0, True)
+    (marker,) = keys(store, BUCKET, f"{store.undercut_prefix}/failures/4f7c/")
+    store.delete_object(Bucket=BUCKET, Key=marker)
+    assert attempt(refused) == (2, True)
+    monkeypatch.setenv("UNDERCUT_RUN_ID", "5a00")
+    assert attempt(None) == (0, True)
+
+
+def test_a_step_without_an_output_is_known_by_its_node(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERCUT_RUN_ID", "4f7c")
+    for number, worked in ((0, True), (1, False)):
+        monkeypatch.setenv("UNDERCUT_NODE", f"lifecycle-x7.root.check.executor({number})")
+        assert attempt(ConfigurationError("bar", 2, "0 to 1"), output="") == (2, worked)
+    monkeypatch.setenv("UNDERCUT_NODE", "lifecycle-x7.root.other.executor(0)")
+    assert attempt(None, output="") == (0, True)
+
+
+def test_a_step_does_not_need_the_store_to_answer(
+    store: Any, weed: Weed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERCUT_RUN_ID", "4f7c")
+    weed.kill()
+    assert attempt(ConfigurationError("source", "x.csv", "a file that exists")) == (2, True)
+    weed.start()
+    weed.bucket(BUCKET)
+    first, second = messages(tmp_path)
+    assert "whether an earlier attempt failed for good is not known" in first
+    assert "a retry will not know of this refusal" in second
 
 
 def test_unwanted_uploads_are_dropped_or_stopped() -> None:
