@@ -17,6 +17,7 @@ from undercut.errors import ConfigurationError, Unavailable
 from tests.conftest import clean_environment
 from tests.seaweedfs import Weed, keys, serving
 
+pytestmark = pytest.mark.slow
 BUCKET = "private"
 
 
@@ -156,6 +157,7 @@ def test_only_the_first_of_several_processes_saves(store: Any, monkeypatch: pyte
     assert (found[1]["step"], len(stored(store))) == (1, 2)
 
 
+@pytest.mark.resilience
 def test_training_does_not_wait_and_the_newest_replaces_what_waits(
     store: Any, weed: Weed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +183,7 @@ def test_training_does_not_wait_and_the_newest_replaces_what_waits(
     assert found[0]["w"][0] == 6.0
 
 
+@pytest.mark.resilience
 def test_an_outage_is_reported_once_and_its_end_too(store: Any, weed: Weed, tmp_path: Path) -> None:
     weed.kill()
     save(1)
@@ -193,6 +196,7 @@ def test_an_outage_is_reported_once_and_its_end_too(store: Any, weed: Weed, tmp_
     assert len(stored(store)) == 2
 
 
+@pytest.mark.resilience
 def test_a_training_that_starts_waits_for_the_store(
     store: Any, weed: Weed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
