@@ -102,7 +102,10 @@ def load(folder: Path, name: str) -> Manifest:
     path = folder / name
     if not path.is_file():
         raise ConfigurationError(name, str(folder), f"a folder that holds {name}", "Check the path")
-    manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _tampered(folder, name, f"not JSON: {error}") from error
     return manifest
 
 

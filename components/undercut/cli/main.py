@@ -115,13 +115,15 @@ def serve(
     threads: Annotated[int, typer.Option(help="Threads of one prediction.")] = 1,
 ) -> None:
     """Serve the champion over HTTP (KServe's V1 and V2 protocols), until Ctrl-C."""
-    from undercut import registry, serving
+    from undercut import registry
     from undercut.cli import runs
+    from undercut.serving.server import serve as start
+    from undercut.serving.settings import ServeConfig
 
     name = model or runs.read(runs.find(""))["arguments"]["model_name"]
     folder, version = registry.champion_folder(name)
     typer.echo(f"{name} version {version.number}, from the registry", err=True)
-    serving.serve(folder, name, port, host, threads, version.digest)
+    start(ServeConfig(model=folder, name=name, port=port, host=host, threads=threads, digest=version.digest))
 
 
 @app.command()
