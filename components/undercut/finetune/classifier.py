@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from undercut import artifacts, checkpoints, events, workspace
+from undercut import artifacts, checkpoints, distributed, events, workspace
 from undercut.base_models import find_base, longest_text
 from undercut.classifiers import classification_task, fit_method, load_base, prepared
 from undercut.costs import LIMITS
@@ -156,7 +156,8 @@ def _second_pass_failed(first: FitResult, second: FitResult) -> str:
 def _remembered(folder: Path) -> FitResult | None:
     """Return the first pass's result if an interrupted run had finished that pass."""
     path = folder / "chosen.json"
-    if not path.is_file():
+    found = distributed.of_first(lambda: json.loads(path.read_text()) if path.is_file() else None)
+    if found is None:
         return None
     events.message("the epoch was chosen by an interrupted run")
-    return FitResult(**json.loads(path.read_text()))
+    return FitResult(**found)
