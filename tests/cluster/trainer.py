@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from kmock import KubernetesEmulator, Request, Server
+from aiohttp import web
+from kmock import KubernetesEmulator, KubernetesError, Request, Server
 from undercut.cluster.trainjob_body import NODE
 
 NAMESPACE = "team-a"
 JOBS = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-JSON_PATCH = {"Content-Type": "application/json-patch+json"}
 
 
 def now() -> str:
@@ -34,7 +34,8 @@ class Cluster:
     """The API server at ``url``, and what was asked of it in ``requests``."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.requests = folder, []
+        self.folder = folder
+        self.requests: list[tuple[str, str, float]] = []
         self.logs: dict[str, list[tuple[str, str]]] = {}
         self.denied: set[tuple[str, str]] = set()
         self._loop = asyncio.new_event_loop()
@@ -44,7 +45,9 @@ class Cluster:
         assert self._started.wait(30)
 
     async def _serve(self) -> None:
-        async with Emulator(self) as emulator, Server(emulator) as server:
+        emulator = Emulator()
+        emulator.cluster = self
+        async with emulator, Server(emulator) as server:
             emulator.resources["trainer.kubeflow.org/v1alpha1/trainjobs"] = {"kind": "TrainJob"}
             emulator.resources["v1/pods"] = {"kind": "Pod"}
             self.url = str(server.url).rstrip("/")
@@ -80,13 +83,93 @@ class Cluster:
 
 
 class Emulator(KubernetesEmulator):
-    """kmock's API server, with pods' logs, refusals, and a record of requests."""
+    """kmock's API server, with pods' logs and refusals."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__()
-        self.cluster = cluster
-        self["get", re.compile(rf"{PODS}/[^/]+/log")] << self._log
+    cluster: Cluster
 
-    async def _log(self, request: Request) -> str:
-        pod = request.url.path.split("/")[-2]
-        return "".join(f"{stamp} {line}\n" for stamp, line in self.cluster.logs.get(pod, []))
+    async def _handle(self, request: Request) -> web.StreamResponse:
+        self.cluster.requests.append((request.method.value, request.url.path, time.monotonic()))
+        if (request.method.value, request.url.path.split("/")[6]) in self.cluster.denied:
+            message = 'trainjobs.trainer.kubeflow.org is forbidden: User "undercut-runner" cannot create it'
+            raise KubernetesError(status=403, reason="Forbidden", message=message)
+        if found := re.fullmatch(rf"{PODS}/([^/]+)/log", request.url.path):
+            lines = self.cluster.logs.get(found[1], [])
+            return web.Response(text="".join(f"{stamp} {line}\n" for stamp, line in lines))
+        return await super()._handle(request)
+
+
+class Trainer:
+    """Plays Kubeflow Trainer and the kubelet for one node: runs what TrainJobs ask for, as processes."""
+
+    def __init__(self, cluster: Cluster, environment: dict[str, str]) -> None:
+        self.cluster, self.environment = cluster, environment
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while not self._ended.wait(0.1):
+            jobs = {job["metadata"]["name"]: job for job in self.cluster.jobs()}
+            for name, job in jobs.items():
+                if name not in self.processes and not job.get("status"):
+                    self._start(name, job)
+            for name, process in list(self.processes.items()):
+                if name not in jobs and process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    def _start(self, name: str, job: dict[str, Any]) -> None:
+        trainer = job["spec"]["trainer"]
+        home = self.cluster.folder / name
+        values = {item["name"]: item["value"] for item in trainer["env"] if "value" in item}
+        values |= {"UNDERCUT_HOME": str(home), "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"])}
+        assert trainer["command"] == ["torchrun"]
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *trainer["args"]]
+        self.processes[name] = subprocess.Popen(
+            command,
+            env={**self.environment, **values},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        pod = f"{name}-{NODE}-0-0-abcde"
+        self.cluster.logs[pod] = []
+        self._write_pod(pod, name, "Running", {"running": {"startedAt": now()}}, create=True)
+        threading.Thread(target=self._read, args=(name, pod, self.processes[name]), daemon=True).start()
+
+    def _read(self, name: str, pod: str, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.cluster.logs[pod].append((now(), line.rstrip("\n")))
+        code = process.wait()
+        if name not in {job["metadata"]["name"] for job in self.cluster.jobs()}:
+            return
+        ended = {"exitCode": code, "reason": "Completed" if code == 0 else "Error"}
+        self._write_pod(pod, name, "Failed" if code else "Succeeded", {"terminated": ended})
+        if code:
+            self.cluster.set_status(name, "Failed", "jobset failed due to one or more job failures")
+        else:
+            self.cluster.set_status(name, "Complete", "jobset completed successfully")
+
+    def _write_pod(self, pod: str, job: str, phase: str, state: dict[str, Any], create: bool = False) -> None:
+        status = {"name": NODE, "image": "i", "imageID": "i", "ready": True, "restartCount": 0, "state": state}
+        labels = {"jobset.sigs.k8s.io/jobset-name": job, "jobset.sigs.k8s.io/replicatedjob-name": NODE}
+        labels["batch.kubernetes.io/job-completion-index"] = "0"
+        content = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": pod, "namespace": NAMESPACE, "uid": pod, "labels": labels},
+            "status": {"phase": phase, "containerStatuses": [status]},
+        }
+        if create:
+            requests.post(self.cluster.url + PODS, json=content, timeout=30).raise_for_status()
+        else:
+            requests.patch(f"{self.cluster.url}{PODS}/{pod}", json=content, timeout=30).raise_for_status()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join(30)
+        for process in self.processes.values():
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)

@@ -74,7 +74,7 @@ def run(
             folders.write(f"{place}/worker.json", json.dumps(content).encode())
             job.create()
         failure = job.follow()
-    use = take_report(json.loads(folders.read(f"{place}/report.json")))
+    use = take_report(json.loads(folders.read(f"{place}/report.json") or b"{}"))
     if failure or use is None:
         raise RuntimeError(failure or f"TrainJob {name} is complete, but its first worker left no report")
     _fetch(outputs, content["outputs"])
