@@ -8,7 +8,7 @@ PIP_OPTIONS ?=
 PIPELINE := pipelines/lifecycle.py
 RECIPE ?= pipelines/recipes/customer_service.yaml
 
-.PHONY: help setup demo serve test test-fast check format benchmark clean
+.PHONY: help setup demo serve test test-fast test-resilience test-containers check format benchmark clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -32,7 +32,13 @@ test: setup  ## all tests
 	$(BIN)/pytest
 
 test-fast: setup  ## the tests that take seconds
-	$(BIN)/pytest -m "not slow and not benchmark"
+	$(BIN)/pytest -m "not slow and not benchmark and not container and not resilience"
+
+test-resilience: setup  ## kills and outages: checkpoints, hot swaps, restores (some minutes)
+	$(BIN)/pytest -m resilience
+
+test-containers: setup  ## both images, and the lifecycle in containers (needs Docker)
+	$(BIN)/pytest -m container
 
 check: setup  ## format, lint, types, dead code
 	$(BIN)/ruff format --check .

