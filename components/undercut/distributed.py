@@ -120,13 +120,13 @@ def reduce(value: torch.Tensor, parameters: Iterable[torch.nn.Parameter]) -> tor
     return flat[0]
 
 
-def any_of(flag: bool) -> bool:
-    """Tell whether the flag is set in any process; each gets the same answer."""
+def any_of(*flags: bool) -> tuple[bool, ...]:
+    """Tell of each flag whether it is set in any process; all get the same answer."""
     if size() == 1:
-        return flag
-    found = torch.tensor([float(flag)])
+        return flags
+    found = torch.tensor(flags, dtype=torch.float32)
     distributed.all_reduce(found)
-    return bool(found.item())
+    return tuple(bool(count) for count in found.tolist())
 
 
 def of_first(find: Callable[[], Any]) -> Any:

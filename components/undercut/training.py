@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from undercut import checkpoints, distributed, events
+from undercut import checkpoints, distributed, events, interruption
 from undercut.optimization import Precision, adamw, linear_schedule
 
 Batches = Sequence[NDArray[np.int64]]
@@ -37,7 +37,7 @@ class LoopConfig:
     weight_decay: float = 0.01
     maximum_gradient_norm: float = 1.0
     max_seconds: float = 0.0
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: float = 120.0
     seed: int = 0
     epoch_name: str = "epoch"
 
@@ -58,6 +58,7 @@ class LoopState:
 AfterStep = Callable[[LoopState, dict[str, torch.Tensor]], None]
 
 
+@interruption.watched()
 def train(
     model: torch.nn.Module,
     batches: Callable[[int], Batches],
@@ -88,6 +89,9 @@ def train(
 
     Returns:
         The final state; ``stopped_by`` is empty, ``early stopping`` or ``max_seconds``.
+
+    Raises:
+        Terminated: the process was asked to end; a checkpoint of its last step was saved.
     """
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     optimizer = adamw(trained.items(), config.learning_rate, config.weight_decay)
@@ -123,17 +127,27 @@ def train(
             state.epoch_loss += float(value)
             _report(state, value, factor, per_epoch * epochs, config.epoch_name)
             state.seconds = before + time.monotonic() - started
-            if config.max_seconds and distributed.any_of(state.seconds >= config.max_seconds):
+            late = bool(config.max_seconds) and state.seconds >= config.max_seconds
+            late, stop = distributed.any_of(late, interruption.requested())
+            if late:
                 state.stopped_by = "max_seconds"
                 break
-            due = distributed.is_first() and time.monotonic() - saved >= config.checkpoint_seconds
-            if config.checkpoint_seconds and due:
+            if stop or checkpoints.due(saved, config.checkpoint_seconds):
                 _save(folder, state, trained, optimizer, extra_tensors)
                 saved = time.monotonic()
+            if stop:
+                interruption.end(state.step)
         if not after_epoch(state):
             state.stopped_by = state.stopped_by or "early stopping"
         model.train()
         state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
+    (stop,) = distributed.any_of(interruption.requested())
+    # Where a pod may vanish, the end is stored too: what follows may be another training.
+    ended = state.seconds > before and state.stopped_by != "max_seconds"
+    if stop or (ended and config.checkpoint_seconds and checkpoints.store()):
+        _save(folder, state, trained, optimizer, extra_tensors)
+    if stop:
+        interruption.end(state.step)
     return state
 
 

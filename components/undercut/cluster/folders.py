@@ -1,15 +1,12 @@
 """Folders and small files to an S3 store, for pods that train what another pod hands on."""
 
-import os
 from pathlib import Path
-from typing import Any
 
-import boto3
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from undercut import artifacts, events
+from undercut.objects import connect
 
 
 def is_remote(uri: str) -> bool:
@@ -20,21 +17,6 @@ def is_remote(uri: str) -> bool:
 def s3_uri(uri: str) -> str:
     """Return KFP's URI of an artifact as an S3 one: it calls the store that it was installed with ``minio``."""
     return "s3://" + uri.removeprefix("minio://") if uri.startswith("minio://") else uri
-
-
-def connect() -> Any:
-    """Return a client of the store that ``AWS_ENDPOINT_URL`` names."""
-    own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    config = Config(
-        connect_timeout=10,
-        read_timeout=60,
-        retries={"mode": "adaptive", "max_attempts": 8},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        s3={"addressing_style": "path" if own else "auto"},
-    )
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return boto3.Session().client("s3", config=config, region_name=region)
 
 
 def split(uri: str) -> tuple[str, str]:

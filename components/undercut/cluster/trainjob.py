@@ -67,7 +67,7 @@ def run(
         "outputs": {name: uris[name] for name in outputs},
         "report": f"{place}/report.json",
     }
-    job = Job(name, body(name, f"{place}/worker.json", wanted, os.environ))
+    job = Job(name, body(name, training, f"{place}/worker.json", wanted, os.environ))
     with job.deleted_on_leaving():
         while not job.adopt():
             folders.write(f"{place}/report.json", b"{}")

@@ -10,6 +10,8 @@ RUNTIME = "undercut-train"
 # The runtime's ReplicatedJob and its container, by Trainer's convention.
 NODE = "node"
 MANAGER = "undercut"
+# A TrainJob ends after so long, where UNDERCUT_LONGEST_HOURS says nothing else: as long as a step and its retries.
+LONGEST_HOURS = "48"
 # Variables of the step that its workers get too. None is a secret: those come by the runtime's envFrom, and the
 # user's own token by a reference.
 HANDED_ON = ("UNDERCUT_RUN_ID", "UNDERCUT_NODE", "UNDERCUT_CHECKPOINTS", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
@@ -17,11 +19,14 @@ NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
 KEEP = {"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 
 
-def body(name: str, worker: str, wanted: Resources, environment: Mapping[str, str]) -> dict[str, Any]:
+def body(
+    name: str, training: str, worker: str, wanted: Resources, environment: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the TrainJob.
 
     Args:
         name: its name.
+        training: what is trained, as a label.
         worker: URI of the file that tells the workers what to do.
         wanted: what a node gets, and how many there are.
         environment: the step's: ``UNDERCUT_POD``, ``UNDERCUT_POD_UID``, ``UNDERCUT_NAMESPACE``,
@@ -30,6 +35,7 @@ def body(name: str, worker: str, wanted: Resources, environment: Mapping[str, st
     labels = {
         "app.kubernetes.io/managed-by": MANAGER,
         "pipeline/runid": environment["UNDERCUT_RUN_ID"],
+        "undercut/stage": training,
         **{f"undercut/{n}": v for n in ("team", "recipe") if (v := environment.get(f"UNDERCUT_{n.upper()}"))},
     }
     return {
@@ -52,7 +58,7 @@ def body(name: str, worker: str, wanted: Resources, environment: Mapping[str, st
         },
         "spec": {
             "runtimeRef": {"apiGroup": GROUP[0], "kind": "TrainingRuntime", "name": RUNTIME},
-            "activeDeadlineSeconds": wanted.deadline_seconds,
+            "activeDeadlineSeconds": int(environment.get("UNDERCUT_LONGEST_HOURS", LONGEST_HOURS)) * 3600,
             "trainer": {
                 "image": environment["UNDERCUT_IMAGE"],
                 "command": ["torchrun"],

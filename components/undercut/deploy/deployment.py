@@ -16,7 +16,7 @@ from undercut.deploy.registration import register
 from undercut.deploy.settings import DeployConfig
 from undercut.deploy.smoke_test import SmokeTestError, smoke_test
 from undercut.deploy.stages import report
-from undercut.errors import ConfigurationError
+from undercut.errors import ConfigurationError, Unavailable
 from undercut.predictors import Predictor, load_predictor
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _run(client: "MlflowClient", name: str) -> Iterator[str]:
     except MlflowException as error:
         allowed = "an MLflow server that answers, or no value for the workspace's own store"
         uri = registry.shown(client.tracking_uri)
-        raise ConfigurationError("MLFLOW_TRACKING_URI", uri, allowed, "Start the server and run again") from error
+        raise Unavailable("MLFLOW_TRACKING_URI", uri, allowed, "Start the server and run again") from error
     status = "FAILED"
     try:
         yield run_id

@@ -31,7 +31,7 @@ def finetune(
     max_seconds: float = 0.0,
     budget_usd: float = 0.0,
     usd_per_hour: float = 0.0,
-    checkpoint_seconds: float = 30.0,
+    checkpoint_seconds: float = 120.0,
     seed: int = 0,
     settings: dict = {},  # noqa: B006
     hyperparameters: dict = {},  # noqa: B006

@@ -26,7 +26,7 @@ def pretrain(
     max_seconds: float = 0.0,
     budget_usd: float = 0.0,
     usd_per_hour: float = 0.0,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: float = 120.0,
     seed: int = 0,
     settings: dict = {},  # noqa: B006
     resources: dict = {},  # noqa: B006

@@ -24,7 +24,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from undercut import checkpoints, events
-from undercut.errors import ConfigurationError
+from undercut.errors import ConfigurationError, Unavailable
 from undercut.tune.attempts import origin
 from undercut.tune.settings import TuneConfig
 from undercut.tune.space import SeededSampler, pruner
@@ -118,7 +118,7 @@ def _shared(name: str, url: URL, config: TuneConfig) -> Study:
             return _study(name, storage, config)
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
-        raise ConfigurationError(
+        raise Unavailable(
             VARIABLE, _shown(url), "a PostgreSQL that answers and lets tables be made", f"It says: {reason}"
         ) from None
     finally:

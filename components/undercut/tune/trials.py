@@ -1,7 +1,6 @@
 """One trial: train with its hyperparameters, report each epoch, stop early where it is not worth more."""
 
 import base64
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,7 +142,7 @@ def _train(
             material.base, material.labels, material.task, material.train, material.held, fitting, folder,
             config.train_embeddings, watch, config.adapter(parameters.get("method", "full")), config.max_length,
         )  # fmt: skip
-        shutil.rmtree(folder)
+        checkpoints.remove(folder)
     out_of_time = result.stopped_by == "max_seconds"
     trial.set_user_attr("stopped_by", "pruner" if pruned and not out_of_time else result.stopped_by)
     if out_of_time:
