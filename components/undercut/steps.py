@@ -102,7 +102,7 @@ def _disk_full(error: BaseException) -> bool:
 
 
 def _record(stopwatch: costs.Stopwatch, inputs: list[Path], output: Path | None) -> costs.LedgerEntry:
-    """Write the ledger (inputs' steps, then this one) into the output's manifest."""
+    """Write the ledger (inputs' steps, this one) into the output's manifest."""
     name = artifacts.manifest_name(output) if output else None
     if output is None or name is None:
         return stopwatch.entry()
@@ -110,6 +110,7 @@ def _record(stopwatch: costs.Stopwatch, inputs: list[Path], output: Path | None)
     entry = stopwatch.entry(output_bytes=manifest["bytes"])
     known = [(path, artifacts.manifest_name(path)) for path in inputs]
     ledgers = [artifacts.load(path, manifest)["ledger"] for path, manifest in known if manifest]
-    manifest["ledger"] = costs.merge([*ledgers, [entry]])
+    # What the output has already comes from inputs, or from pods that trained it elsewhere.
+    manifest["ledger"] = costs.merge([*ledgers, manifest["ledger"], [entry]])
     artifacts.write_json(output / name, manifest)
     return entry
