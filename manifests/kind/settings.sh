@@ -3,9 +3,11 @@
 export CLUSTER=undercut
 export CONTEXT=kind-$CLUSTER
 export KFP_PORT=${KFP_PORT:-8888}
+export S3_PORT=${S3_PORT:-9000}
 LOGS=${LOGS:-.undercut/kind-logs}
-TRAIN_IMAGE=${UNDERCUT_TRAIN_IMAGE:-undercut-train-python:0.1.0}
-SERVE_IMAGE=${UNDERCUT_SERVE_IMAGE:-undercut-serve-python:0.1.0}
+# The overlay for kind names these two.
+export TRAIN_IMAGE=undercut-train-python:0.1.0
+export SERVE_IMAGE=undercut-serve-python:0.1.0
 
 need() {  # PROGRAM...
     for program in "$@"; do

@@ -9,18 +9,32 @@ need kind kubectl
 kind get clusters | grep -qx "$CLUSTER" || { echo "no cluster $CLUSTER: make kind-up" >&2; exit 2; }
 
 trap 'collect_logs' ERR
-k port-forward --namespace kubeflow service/ml-pipeline "$KFP_PORT:8888" > /dev/null &
-forward=$!
-trap 'kill "$forward" 2> /dev/null || true' EXIT
-for _ in $(seq 60); do
-    curl --silent --fail --max-time 2 "http://localhost:$KFP_PORT/apis/v2beta1/healthz" > /dev/null && break
-    sleep 1
-done
+forwards=()
+trap 'kill "${forwards[@]}" 2> /dev/null || true' EXIT
+forward() {  # SERVICE LOCAL_PORT PORT PATH
+    k port-forward --namespace kubeflow "service/$1" "$2:$3" > /dev/null &
+    forwards+=("$!")
+    for _ in $(seq 60); do
+        # Any answer will do: SeaweedFS refuses who has no keys.
+        curl --silent --output /dev/null --max-time 2 "http://localhost:$2$4" && return
+        sleep 1
+    done
+    echo "$1 does not answer on port $2" >&2
+    return 1
+}
+forward ml-pipeline "$KFP_PORT" 8888 /apis/v2beta1/healthz
+forward seaweedfs "$S3_PORT" 9000 /
+
+# Pods read no file of this machine, so the demo's data goes to the cluster's store.
+data=s3://mlpipeline/private/kubeflow/undercut/data
+.venv/bin/python manifests/kind/upload.py "http://localhost:$S3_PORT" manifests/secrets/platform/mlflow-s3.env "$data" \
+    pipelines/data/customer_messages.csv pipelines/data/customer_messages_unlabelled.txt
 
 export KF_PIPELINES_ENDPOINT=http://localhost:$KFP_PORT
-export UNDERCUT_TRAIN_IMAGE=$TRAIN_IMAGE UNDERCUT_SERVE_IMAGE=$SERVE_IMAGE
-undercut=${UNDERCUT:-.venv/bin/undercut}
-"$undercut" submit pipelines/ingest.py --recipe "${COMPONENT_RECIPE:-pipelines/recipes/ingest.yaml}" --wait
-"$undercut" submit pipelines/lifecycle.py --recipe "${RECIPE:-pipelines/recipes/kind.yaml}" --wait
+undercut=.venv/bin/undercut
+"$undercut" submit manifests/kind/one_component.py --source "$data/customer_messages.csv" --wait
+"$undercut" submit pipelines/lifecycle.py --recipe pipelines/recipes/customer_service.yaml --wait \
+    --source "$data/customer_messages.csv" --unlabelled_source "$data/customer_messages_unlabelled.txt" \
+    --deploy_settings '{"target": "kserve"}' --resources '{"cpu": "1", "memory": "3Gi"}'
 "$undercut" runs
 k get inferenceservices.serving.kserve.io --namespace kubeflow

@@ -1,7 +1,7 @@
 """Copy MLflow's objects and the database's dump to a backup, and back.
 
-    python snapshot.py save FOLDER       FOLDER/mlflow.dump and every object under SOURCES -> BACKUP
-    python snapshot.py restore FOLDER    the newest snapshot, or the one named by SNAPSHOT -> SOURCES and FOLDER/mlflow.dump
+    python snapshot.py save FOLDER       FOLDER/mlflow.dump and every object under SOURCES, to BACKUP
+    python snapshot.py restore FOLDER    the newest snapshot, or SNAPSHOT, to SOURCES and FOLDER/mlflow.dump
 
 A backup is two prefixes: ``objects/BUCKET/KEY/ETAG``, each version of an object once, and
 ``snapshots/TIME/`` with ``mlflow.dump`` and, written last, ``manifest.json``: a snapshot without one is not
