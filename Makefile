@@ -55,3 +55,5 @@ benchmark: setup  ## print the tables of tests/benchmarks (some need data of you
 
 clean:  ## remove what runs and tools left in this folder; the virtual environment stays
 	rm -rf .undercut .pytest_cache .mypy_cache .ruff_cache build dist
+
+include manifests/kind/kind.mk
