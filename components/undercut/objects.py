@@ -61,7 +61,7 @@ def from_objects(uri: str, field: str, pinned: str) -> Path:
         raise ConfigurationError(field, f"s3://…@{bucket.rpartition('@')[2]}/{key}", "s3://bucket/key", remedy)
     if not bucket or not key:
         raise ConfigurationError(field, uri, "s3://bucket/key, or s3://bucket/folder/")
-    client = _client()
+    client = connect()
     if not key.endswith("/"):
         return _fetch(client, bucket, key, field, pinned)
     keys = _list(client, bucket, key, uri, field)
@@ -70,7 +70,8 @@ def from_objects(uri: str, field: str, pinned: str) -> Path:
         return _assemble({name: _fetch(client, bucket, key + name, field, "") for name in keys}, place)
 
 
-def _client() -> Any:
+def connect() -> Any:
+    """Return a client of the S3 server that the environment names; nothing is sent until its first call."""
     own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     config = Config(
         connect_timeout=10,
