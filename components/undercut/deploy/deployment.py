@@ -16,6 +16,7 @@ from undercut.deploy.registration import register
 from undercut.deploy.settings import DeployConfig
 from undercut.deploy.smoke_test import SmokeTestError, smoke_test
 from undercut.deploy.stages import report
+from undercut.deploy.targets import Tested, target_of
 from undercut.errors import ConfigurationError, Unavailable
 from undercut.predictors import Predictor, load_predictor
 
@@ -39,11 +40,13 @@ def deploy(chosen: Path, selection: Path, data: Path, output: Path, config: Depl
         ConfigurationError: a folder was tampered with, nothing was selected, or MLflow cannot be reached.
         SmokeTestError: the registered model does not answer over HTTP as it should.
         PromotionError: the alias could not be moved.
+        DeploymentError: the cluster does not serve the model; what served before serves on.
     """
     output.mkdir(parents=True, exist_ok=True)
     report("checking the folder")
     choice = artifacts.load(selection, artifacts.SELECTION)
-    model = _chosen_model(chosen, choice)
+    model, target = _chosen_model(chosen, choice), target_of(config)
+    target.check(model)
     texts, _ = artifacts.texts_and_labels(data, "test")
     client = registry.connect()
     with _run(client, config.model_name) as run_id:
@@ -51,10 +54,15 @@ def deploy(chosen: Path, selection: Path, data: Path, output: Path, config: Depl
         report("registering")
         version = register(client, chosen, choice, len(texts), config.model_name, run_id)
         report("testing the server")
-        predictor, smoke = _tested(client, version, texts[:: max(1, len(texts) // SMOKE_ROWS)][:SMOKE_ROWS])
+        asked = texts[:: max(1, len(texts) // SMOKE_ROWS)][:SMOKE_ROWS]
+        predictor, smoke = _tested(client, version, asked)
         report("comparing with the champion")
         batch = TRAFFIC[choice["traffic"]]
-        promotion = promote(client, Challenger(version=version, predictor=predictor, data=data, batch=batch), config)
+        challenger = Challenger(version=version, predictor=predictor, data=data, batch=batch)
+        tested = Tested(folder=chosen, manifest=model, predictor=predictor, texts=asked)
+        promotion = promote(client, challenger, config, lambda: target.serve(tested))
+        if promotion.rollout is None:
+            target.keep()
         _record(client, version, promotion)
     report("done")
     content = {"model": model["digest"], "dataset": artifacts.load(data, artifacts.DATASET)["digest"]}
@@ -150,4 +158,5 @@ def _outcome(
         "champion_before": before and {"version": before.number, "model": before.digest, "tags": dict(before.tags)},
         "comparison": promotion.comparison,
         "tracking_uri": registry.shown(client.tracking_uri),
+        "kserve": promotion.rollout and promotion.rollout.record,
     }
