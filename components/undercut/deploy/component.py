@@ -16,6 +16,7 @@ def deploy(
     margin: float = 0.01,
     minimum_saving: float = 0.05,
     seed: int = 0,
+    teacher: dsl.Input[dsl.Model] = None,
 ):
     """Register the chosen model, test it over HTTP, and make it champion if it is better or cheaper.
 
@@ -29,6 +30,7 @@ def deploy(
         margin: Accuracy that a cheaper challenger may lose, lower end of the interval.
         minimum_saving: Share by which a challenger must be cheaper to count as cheaper.
         seed: Seed of the bootstrap.
+        teacher: The fine-tuned model; kept beside the registered version, so that a later training can go on from it.
     """
     from pathlib import Path
 
@@ -36,8 +38,9 @@ def deploy(
     from undercut.deploy.settings import DeployConfig
     from undercut.steps import step
 
+    kept = Path(teacher.path) if teacher else None
     with step("deploy", model_name, inputs=[chosen.path, selection.path, data.path], output=deployment.path):
         config = DeployConfig(
             model_name=model_name, target=target, margin=margin, minimum_saving=minimum_saving, seed=seed
         )
-        deploy(Path(chosen.path), Path(selection.path), Path(data.path), Path(deployment.path), config)
+        deploy(Path(chosen.path), Path(selection.path), Path(data.path), Path(deployment.path), config, kept)
