@@ -19,9 +19,7 @@ NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
 KEEP = {"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 
 
-def body(
-    name: str, training: str, worker: str, wanted: Resources, environment: Mapping[str, str]
-) -> dict[str, Any]:
+def body(name: str, training: str, worker: str, wanted: Resources, environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the TrainJob.
 
     Args:
