@@ -88,3 +88,5 @@ sbom: setup  ## write what each image holds to sbom/ (CycloneDX); the images are
 
 clean:  ## remove what runs and tools left in this folder; the virtual environment stays
 	rm -rf .undercut .pytest_cache .mypy_cache .ruff_cache build dist sbom
+
+include manifests/kind/kind.mk

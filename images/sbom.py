@@ -54,7 +54,16 @@ def main(images: list[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as tool:
         Path(tool).chmod(0o755)
-        install = ["install", "--quiet", "--disable-pip-version-check", "--target", tool, "--constraint", "constraints.txt", TOOL]
+        install = [
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--target",
+            tool,
+            "--constraint",
+            "constraints.txt",
+            TOOL,
+        ]
         subprocess.run([sys.executable, "-m", "pip", *install], check=True)
         for image in images:
             content = bill(image, tool)

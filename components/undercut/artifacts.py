@@ -31,7 +31,9 @@ PROFILES = "profiles.json"
 SELECTION = "selection.json"
 DEPLOYMENT = "deployment.json"
 TUNING = "tuning.json"
-MANIFESTS = (DATASET, MODEL, EVALUATION, PROFILES, SELECTION, DEPLOYMENT, TUNING)
+MONITORING = "monitoring.json"
+REFERENCE = "reference.json"
+MANIFESTS = (DATASET, MODEL, EVALUATION, PROFILES, SELECTION, DEPLOYMENT, TUNING, MONITORING, REFERENCE)
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = {".json", ".safetensors", ".onnx", ".parquet", ".txt", ".data"}

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from undercut import artifacts
 
 
@@ -58,8 +60,11 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 def two_models(
     tmp_path_factory: pytest.TempPathFactory, small_data: Path, make_linear_model: Callable[..., Path]
 ) -> tuple[Path, Path]:
-    """Two models with the same labels that disagree on every text: the second's names are turned by one."""
+    """Two models with the same labels that disagree on every text: the second's weights are turned by one label."""
     folder = tmp_path_factory.mktemp("two")
-    labels = artifacts.load(small_data, artifacts.DATASET)["labels"]
-    turned = [*labels[1:], labels[0]]
-    return make_linear_model(folder / "a", small_data), make_linear_model(folder / "b", small_data, labels=turned)
+    first, second = (make_linear_model(folder / name, small_data) for name in "ab")
+    tensors = load_file(second / "weights.safetensors")
+    tensors["weights"] = np.ascontiguousarray(np.roll(tensors["weights"], 1, axis=1))
+    save_file(tensors, second / "weights.safetensors")
+    artifacts.seal(second, artifacts.MODEL, artifacts.content(artifacts.load(second, artifacts.MODEL)))
+    return first, second

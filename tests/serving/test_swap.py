@@ -18,8 +18,8 @@ from undercut import artifacts
 from undercut.predictors import load_predictor
 
 TEXTS = ["where is my refund", "stop the order please", "has it shipped yet"]
-# Several batches of 32, so that a swap can come in the middle of a request.
-REQUEST = [TEXTS[i % 3] for i in range(100)]
+# Seven batches, so that a swap comes in the middle of requests.
+REQUEST = [TEXTS[i % 3] for i in range(200)]
 
 
 def digest_of(folder: Path) -> str:
@@ -113,6 +113,8 @@ def test_no_request_fails_and_no_answer_mixes_two_models(
         thread.start()
     rollbacks, running = [], first
     for i in range(swaps):
+        # Every client's next request is on its way when the model is exchanged.
+        until(lambda answered=tally.sent + clients: tally.sent >= answered)
         wanted = broken if i == swaps // 2 else second if running == first else first
         point(link, wanted)
         started = time.perf_counter()
@@ -136,6 +138,7 @@ def test_no_request_fails_and_no_answer_mixes_two_models(
     )
     assert (tally.failed, tally.mixed) == ([], 0)
     assert tally.by_model.keys() == answers.keys()
+    assert tally.sent >= clients * swaps
     outcomes = {'outcome="swapped"': swaps - 1, 'outcome="refused"': 1}
     assert metric(url, "undercut_model_loads_total") == outcomes
     assert metric(url, "undercut_requests_total") == {'outcome="answered"': tally.sent + swaps}

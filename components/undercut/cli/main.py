@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from undercut.cli import compile_flags
+from undercut.cli import cluster_commands, compile_flags
 from undercut.errors import ConfigurationError
 
 RECIPES = Path("pipelines/recipes")
@@ -28,6 +28,8 @@ app = typer.Typer(
     help="Raw text in, the cheapest language model that still passes your quality bar out.",
     epilog="Start with: undercut run pipelines/lifecycle.py --recipe pipelines/recipes/customer_service.yaml",
 )
+
+cluster_commands.register(app)
 
 PipelinePath = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="A pipeline file, such as pipelines/lifecycle.py")

@@ -74,7 +74,7 @@ class SwappingRepository(ModelRepository):  # type: ignore[misc]
         super().unload(name)
         metrics.MODEL_INFO.remove(name)
 
-    def submit(self, digest: str | None = None) -> "Future[ServedModel]":
+    def submit(self, digest: str | None = None) -> Future[ServedModel]:
         """Put a load in the queue."""
         return self._loader.submit(self._load, digest)
 
