@@ -16,6 +16,7 @@ import email.policy
 import itertools
 import json
 import re
+import ssl
 import threading
 import uuid
 from collections.abc import Callable
@@ -80,6 +81,7 @@ class Request:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    prefix: str = ""  # before /apis/v2beta1, where the request was let in
 
 
 @dataclass
@@ -101,6 +103,7 @@ class FakeKfp:
     cookie: str = ""
     forbidden: str = ""  # a namespace that nobody here may use
     failing_task: str = ""
+    failure: str = ""  # the failing task's error; KFP 2.17 itself gives none
     store: dict[str, dict[str, Json]] = field(default_factory=lambda: {kind: {} for kind in FILTER_KEYS})
     files: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
@@ -109,10 +112,12 @@ class FakeKfp:
     lock: Any = field(default_factory=threading.RLock)
     clock: Any = field(default_factory=lambda: itertools.count(1_800_000_000))
 
-    def start(self, port: int = 0) -> ThreadingHTTPServer:
-        """Serve in a thread of its own; the server's ``url`` is its address."""
+    def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> ThreadingHTTPServer:
+        """Serve on 127.0.0.1 in a thread of its own."""
         server = ThreadingHTTPServer(("127.0.0.1", port), type("BoundHandler", (Handler,), {"kfp": self}))
         server.daemon_threads = True
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return server
 
@@ -240,7 +245,9 @@ class FakeKfp:
         details = []
         for number, (name, state) in enumerate(nodes):
             start = began.replace("08:00:00", f"08:{number:02d}:00")
-            node = {"task_id": str(uuid.uuid4()), "display_name": name, "state": state, "start_time": start}
+            node: Json = {"task_id": str(uuid.uuid4()), "display_name": name, "state": state, "start_time": start}
+            if state == "FAILED" and self.failure:
+                node["error"] = {"code": 2, "message": self.failure}
             details.append({**node, "create_time": began, "end_time": NEVER if state == "RUNNING" else ended})
         return details
 
@@ -403,7 +410,7 @@ class Handler(BaseHTTPRequestHandler):
                 ):
                     raise Refused(404, "Not Found")
                 kfp.check_identity(request)
-                request.path = inner
+                request.path, request.prefix = inner, prefix
                 status, answer = 200, kfp.answer(request)
             except Refused as error:
                 details = [{"@type": "type.googleapis.com/google.rpc.Status", "message": error.message}]
@@ -482,7 +489,7 @@ def _in_kfps_form(value: Any, key: str = "") -> Any:
         if key in ("parameters", "pipeline_spec"):
             return value
         content = {k: _in_kfps_form(v, k) for k, v in value.items()}
-        return {k: v for k, v in content.items() if v not in ("", None, False, 0, [], {})}
+        return {k: v for k, v in content.items() if v not in ("", None, False, 0, [], {}) or k == "multi_user"}
     if isinstance(value, list):
         return [_in_kfps_form(v) for v in value]
     return str(value) if key in ("max_concurrency", "interval_second") else value

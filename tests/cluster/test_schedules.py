@@ -2,6 +2,9 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +111,20 @@ def test_a_change_that_was_cut_short_and_taken_back(
     undercut("schedule", pipeline, *NIGHTLY, "--every", "12h")
     undercut("schedule", pipeline, *NIGHTLY, *CRON)
     assert definitions(kfp) == [("0 0 2 * * *", True)]
+    assert most_enabled(kfp) == 1
+
+
+def test_a_change_whose_process_is_killed(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
+    """A real process gets SIGKILL after the old one is deleted, before the new one is enabled."""
+    undercut("schedule", pipeline, *NIGHTLY, *CRON)
+    kfp.faults.append(Fault("DELETE", lambda handler: process.kill(), after=True))
+    code = "from undercut.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "schedule", str(pipeline), *NIGHTLY, "--every", "12h"]
+    process = subprocess.Popen(command)
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert definitions(kfp) == [(43200, False)]
+    assert "repaired" in undercut("schedule", pipeline, *NIGHTLY, "--every", "12h").out
+    assert definitions(kfp) == [(43200, True)]
     assert most_enabled(kfp) == 1
 
 

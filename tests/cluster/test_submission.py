@@ -105,6 +105,16 @@ def test_waiting_for_a_run_that_fails(undercut: Undercut, kfp: FakeKfp, pipeline
     assert run_id in undercut("runs").out
 
 
+def test_a_failed_tasks_error_is_shown_where_there_is_one(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
+    kfp.failing_task, kfp.failure = "train", "no memory left"
+    done = undercut("submit", pipeline, *SOURCE, "--wait")
+    assert (done.code, "train: no memory left" in done.err) == (1, True)
+    (run_id,) = kfp.store["runs"]
+    shown = undercut("runs", run_id).out
+    assert "train: no memory left" in shown
+    assert "log is on" not in shown
+
+
 def test_a_server_that_restarts_does_not_end_the_wait(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
     kfp.faults.append(Fault("GET .*/runs/", lambda handler: handler.send(500, '{"message": "restarting"}'), times=2))
     done = undercut("submit", pipeline, *SOURCE, "--wait")

@@ -58,7 +58,7 @@ def submit(
     a run with the arguments; prints its page. Sources have to be where pods can read them (s3://, https://,
     hf://, sql+...); they are not read from here unless you give --pin. Who you are comes from
     UNDERCUT_KFP_TOKEN or UNDERCUT_KFP_COOKIE, from files that ~/.config/undercut/config.yaml names, from the
-    pod's own token, or from your kubeconfig.
+    pod's own token, or from your kubeconfig. `undercut run PIPELINE --help` lists the pipeline's arguments.
     """
     from undercut.cluster import submission
 
@@ -96,7 +96,8 @@ def prepared(
         arguments = pinned(loaded, arguments)
     elif unpinned:
         what = " and ".join(unpinned)
-        typer.echo(f"{what}: not pinned by content, so KFP's cache sees the name alone (--pin, --no-cache)", err=True)
+        why = "KFP's cache sees the name alone, and may reuse what an earlier run read (--pin or --no-cache)"
+        typer.echo(f"{what}: not pinned by content: {why}", err=True)
     return loaded, loaded.checked(arguments)
 
 
