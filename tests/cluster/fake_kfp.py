@@ -13,6 +13,7 @@ import argparse
 import datetime
 import email.parser
 import email.policy
+import functools
 import itertools
 import json
 import re
@@ -174,7 +175,7 @@ class FakeKfp:
         self.get("pipelines", query.get("pipelineid", ""))
         if not filename.endswith((".yaml", ".yml")):
             raise Refused(400, "Failed to create a pipeline version")
-        documents = list(yaml.safe_load_all(content))
+        documents = _documents(content)
         if documents[0].get("schemaVersion") != "2.1.0":
             raise Refused(400, "Failed to create a pipeline version")
         name = query.get("name") or filename
@@ -187,7 +188,7 @@ class FakeKfp:
         return item
 
     def version(self, item: Json) -> Json:
-        documents = list(yaml.safe_load_all(self.files[item["pipeline_version_id"]]))
+        documents = _documents(self.files[item["pipeline_version_id"]])
         spec = (
             documents[0]
             if len(documents) == 1
@@ -252,8 +253,8 @@ class FakeKfp:
         return details
 
     def _task_names(self, item: Json) -> list[str]:
-        documents = yaml.safe_load_all(self.files[item["pipeline_version_reference"]["pipeline_version_id"]])
-        return list(next(iter(documents))["root"]["dag"]["tasks"])
+        document, *_ = _documents(self.files[item["pipeline_version_reference"]["pipeline_version_id"]])
+        return list(document["root"]["dag"]["tasks"])
 
     def _check_parameters(self, body: Json) -> None:
         reference = body.get("pipeline_version_reference")
@@ -262,7 +263,7 @@ class FakeKfp:
         version = self.get("versions", reference["pipeline_version_id"])
         if version["pipeline_id"] != reference.get("pipeline_id"):
             raise Refused(400, "The version belongs to another pipeline")
-        document = next(iter(yaml.safe_load_all(self.files[version["pipeline_version_id"]])))
+        document, *_ = _documents(self.files[version["pipeline_version_id"]])
         inputs = document["root"].get("inputDefinitions", {}).get("parameters", {})
         given = body.get("runtime_config", {}).get("parameters", {})
         if extra := sorted(set(given) - set(inputs)):
@@ -441,6 +442,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Say nothing."""
+
+
+@functools.cache
+def _documents(compiled: str) -> list[Json]:
+    """Return the pipeline's and the platform's specification of a compiled pipeline."""
+    return list(yaml.load_all(compiled, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
 def _checked(name: str, body: Json, required: tuple[str, ...]) -> None:

@@ -63,7 +63,9 @@ def submit(
     from undercut.cluster import submission
 
     flags = (image, cache_pvc, spot, team, retries, longest_hours, shared_memory, image_pull_secret)
-    loaded, arguments = prepared(pipeline, recipe, context.args, compile_flags.compile_options(*flags, recipe), pin)
+    loaded, arguments = prepared(
+        pipeline, recipe, context.args, compile_flags.compile_options(*flags, recipe), pin, not no_cache
+    )
     client = connected(endpoint, namespace, kube_context, experiment, service_account)
     version = submission.upload(client, loaded, caching=not no_cache)
     typer.echo(f"{version.name} {'uploaded' if version.uploaded else 'is there already'}")
@@ -78,7 +80,7 @@ def submit(
 
 
 def prepared(
-    pipeline: str, recipe: Path | None, extra: list[str], options: "CompileOptions", pin: bool
+    pipeline: str, recipe: Path | None, extra: list[str], options: "CompileOptions", pin: bool, caching: bool
 ) -> "tuple[PipelineFile, dict[str, Any]]":
     """Return the pipeline as it is compiled for a cluster, and all arguments of a run, checked.
 
@@ -94,7 +96,7 @@ def prepared(
     unpinned = submission.check_sources(loaded, arguments)
     if pin:
         arguments = pinned(loaded, arguments)
-    elif unpinned:
+    elif unpinned and caching:
         what = " and ".join(unpinned)
         why = "KFP's cache sees the name alone, and may reuse what an earlier run read (--pin or --no-cache)"
         typer.echo(f"{what}: not pinned by content: {why}", err=True)

@@ -91,7 +91,8 @@ class Client(kfp.Client):  # type: ignore[misc]
     def run_link(self, run_id: str) -> str:
         """Return a run's page in KFP's UI; empty where its address is not known."""
         base = (self.settings.ui or self.settings.endpoint).rstrip("/")
-        return f"{base}/#/runs/details/{run_id}" if base else ""
+        slash = "" if "?" in base else "/"  # Kubeflow's own page names the profile: …/_/pipeline/?ns=team-a
+        return f"{base}{slash}#/runs/details/{run_id}" if base else ""
 
     def _load_config(self, *arguments: Any, **options: Any) -> Any:
         """Return kfp's configuration, with a host that lasts.

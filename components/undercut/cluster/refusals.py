@@ -57,6 +57,8 @@ def refusal(error: Any, method: str, url: str, settings: Connection, secrets: Se
         allowed = f"{asked} with the rights of {_used(settings)}"
         return Refusal("authorization", got, allowed, REMEDIES[403], 403)
     remedy = REMEDIES.get(error.status, "" if error.status < 500 else "Look at the log of ml-pipeline in the cluster")
+    if error.status == 400 and "/upload" in asked:
+        remedy = "KFP says no more: the compiled pipeline is none, or you may not upload into that namespace"
     return Refusal(_address(url), got, f"an answer to {asked}", remedy, int(error.status))
 
 

@@ -40,7 +40,9 @@ class Version:
 
 
 def check_sources(pipeline: PipelineFile, arguments: Mapping[str, Any]) -> list[str]:
-    """Check the arguments that name data without fetching it, and return which are not pinned by content.
+    """Check the arguments that name data without fetching it, and return which KFP's cache knows by name alone.
+
+    Those are not pinned by content, and are read by a step that may be taken from the cache.
 
     Pods read the sources, with the cluster's rights: this machine may not reach them at all. What only this
     machine has is refused. A file inside the step's container, on a volume or in the image, is ``file://``.
@@ -65,7 +67,8 @@ def check_sources(pipeline: PipelineFile, arguments: Mapping[str, Any]) -> list[
         if known not in storage.SCHEMES:
             allowed = ", ".join(f"{s}://" for s in storage.SCHEMES if s).replace("sql+", "sql+DIALECT")
             raise ConfigurationError(name, uri, allowed)
-        if known != "pkg" and storage.without_pin(uri) == uri:  # a package's content changes with the image only
+        # A package's content changes with the image only.
+        if known != "pkg" and storage.without_pin(uri) == uri and _is_cached(pipeline, name):
             unpinned.append(name)
     return unpinned
 
@@ -81,14 +84,11 @@ def compile_pipeline(pipeline: PipelineFile, target: Path, arguments: Mapping[st
             its own option for that where a run names an uploaded version.
     """
     pipeline.compile(target, arguments)
-    documents = list(yaml.safe_load_all(target.read_text(encoding="utf-8")))
     if not caching:
-        dags = [documents[0]["root"], *documents[0].get("components", {}).values()]
-        for task in (task for dag in dags for task in dag.get("dag", {}).get("tasks", {}).values()):
-            task["cachingOptions"] = {}
-        target.write_text(yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True), encoding="utf-8")
-    # Not of the file: the order in KFP's comments, and of a mapping's keys, differs from process to process.
-    return hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()
+        _disable_caching(target)
+    # Without KFP's comments, in which the order of a mapping's keys differs from process to process.
+    lines = target.read_text(encoding="utf-8").splitlines()
+    return hashlib.sha256("\n".join(line for line in lines if not line.startswith("#")).encode()).hexdigest()
 
 
 def upload(client: Client, pipeline: PipelineFile, caching: bool = True) -> Version:
@@ -162,6 +162,25 @@ def start(client: Client, version: Version, arguments: Mapping[str, Any], name: 
 def name_is(value: str, key: str = "display_name") -> str:
     """Return KFP's filter for what is called ``value``."""
     return json.dumps({"predicates": [{"operation": EQUALS, "key": key, "stringValue": value}]})
+
+
+def _disable_caching(target: Path) -> None:
+    """Rewrite a compiled pipeline so that no step is taken from the cache."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML has it: seconds faster
+    documents = list(yaml.load_all(target.read_text(encoding="utf-8"), loader))
+    dags = [documents[0]["root"], *documents[0].get("components", {}).values()]
+    for task in (task for dag in dags for task in dag.get("dag", {}).get("tasks", {}).values()):
+        task["cachingOptions"] = {}
+    target.write_text(yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True), encoding="utf-8")
+
+
+def _is_cached(pipeline: PipelineFile, name: str) -> bool:
+    """Tell whether a step that may be taken from the cache gets this input."""
+    return any(
+        task.caching_options.enable_cache
+        and any(given.component_input_parameter == name for given in task.inputs.parameters.values())
+        for task in pipeline.pipeline.pipeline_spec.root.dag.tasks.values()
+    )
 
 
 def _pipeline_id(client: Client, pipeline: PipelineFile) -> str:
