@@ -54,6 +54,8 @@ def test_good_settings_of_stages() -> None:
         ({"finetune": {"epochs": 2.5}}, "finetune_settings.epochs"),
         ({"finetune": {"seed": 2}}, "finetune_settings.seed"),
         ({"transfer": {"epochs": 1}, "finetune": {"method": "prefix"}}, "finetune_settings.method"),
+        ({"tune": {"methods": "lora"}, "finetune": {"train_embeddings": True}}, "tune_settings.train_embeddings"),
+        ({"pretrain": {"epochs": 1, "sequence_length": 4}}, "pretrain_settings.sequence_length"),
     ],
 )
 def test_a_wrong_setting_of_a_stage_is_named(change: dict, field: str) -> None:

@@ -17,6 +17,8 @@ def check(
     transfer_settings: dict = {},  # noqa: B006
     tune_settings: dict = {},  # noqa: B006
     finetune_settings: dict = {},  # noqa: B006
+    monitor_settings: dict = {},  # noqa: B006
+    model_name: str = "classifier",
 ) -> float:
     """Refuse a wrong bar, candidate list, price book or setting of a stage before anything is spent.
 
@@ -31,14 +33,17 @@ def check(
         transfer_settings: arguments of transfer.
         tune_settings: arguments of tune.
         finetune_settings: arguments of finetune.
+        monitor_settings: arguments of monitor.
+        model_name: the name in the registry.
 
     Returns:
         The price of this machine in US dollars an hour, which stops a training at a sum of money.
     """
-    from undercut.check.settings import check_settings, check_stages
+    from undercut.check.settings import check_monitor, check_settings, check_stages
     from undercut.steps import step
 
     with step("check"):
         usd_per_hour = check_settings(bar, candidates, prices, hardware, traffic, target)
         check_stages(pretrain_settings, transfer_settings, tune_settings, finetune_settings, usd_per_hour)
+        check_monitor(monitor_settings, model_name)
         return usd_per_hour
