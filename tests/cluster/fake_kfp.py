@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, unquote_plus, urlsplit
 
 import yaml
 
@@ -153,7 +153,8 @@ class FakeKfp:
         """Return one page: equal fields of ``where``, the filter, the order, 20 by default and 200 at most."""
         items = [i for i in self.store[kind].values() if all(i.get(k, "") == v for k, v in where.items() if v)]
         for key, value in _predicates(kind, query.get("filter", "")):
-            items = [i for i in items if str(i.get(key, "")) == value]
+            # Without regard to case: MySQL's usual collation.
+            items = [i for i in items if str(i.get(key, "")).lower() == value.lower()]
         key, _, order = query.get("sort_by", "").partition(" ")
         if key:
             items = sorted(items, key=lambda i: str(i.get(key, "")), reverse=order == "desc")
@@ -474,7 +475,8 @@ def _checked(name: str, body: Json, required: tuple[str, ...]) -> None:
 
 def _predicates(kind: str, text: str) -> list[tuple[str, str]]:
     found = []
-    for predicate in json.loads(text)["predicates"] if text else []:
+    # Decoded once more than the request, as the real server does.
+    for predicate in json.loads(unquote_plus(text))["predicates"] if text else []:
         if predicate["operation"] not in (1, "EQUALS") or predicate["key"] not in FILTER_KEYS[kind]:
             raise Refused(400, f"Invalid input error: cannot filter {kind} by {predicate['key']}")
         found.append((predicate["key"], predicate["stringValue"]))

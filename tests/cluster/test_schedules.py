@@ -181,6 +181,19 @@ def test_delete_leaves_the_others(undercut: Undercut, kfp: FakeKfp, pipeline: Pa
     assert (missing.code, "weekly" in missing.err) == (2, True)
 
 
+def test_names_are_what_they_are(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
+    """The server's database has no regard for case, and its filters are decoded twice."""
+    for name in ("nightly", "Nightly", "a+b at 100%", "naïve"):
+        for _ in range(2):
+            done = undercut("schedule", pipeline, *NIGHTLY[:2], "--name", name, *CRON, "--experiment", "a+b")
+            assert done.code == 0, done.err
+    names = [r["display_name"] for r in kfp.store["recurring_runs"].values()]
+    assert names == ["nightly", "Nightly", "a+b at 100%", "naïve"]
+    assert len(kfp.store["experiments"]) == 1
+    refused = undercut("schedule", pipeline, *NIGHTLY[:2], "--name", " ", *CRON)
+    assert (refused.code, "printable" in refused.err) == (2, True)
+
+
 def test_more_schedules_than_fit_on_a_page(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
     undercut("schedule", pipeline, *NIGHTLY, *CRON)
     (one,) = kfp.store["recurring_runs"].values()

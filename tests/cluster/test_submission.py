@@ -214,8 +214,10 @@ def test_links_of_a_kubeflow_with_profiles(
 
 
 @pytest.mark.slow
-def test_the_lifecycle_is_submitted(undercut: Undercut, kfp: FakeKfp) -> None:
+def test_the_lifecycle_is_submitted(undercut: Undercut, kfp: FakeKfp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every argument, as the recipe and the checks leave it, is of the type that the compiled pipeline takes."""
+    for secret in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "UNDERCUT_SQL_PASSWORD", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(secret, "planted-7f3a")
     pipelines = Path(__file__).parents[2] / "pipelines"
     recipe = ("--recipe", pipelines / "recipes" / "customer_service.yaml")
     sources = (*SOURCE, "--unlabelled-source", "s3://data/raw.txt")
@@ -228,6 +230,8 @@ def test_the_lifecycle_is_submitted(undercut: Undercut, kfp: FakeKfp) -> None:
     assert run["runtime_config"]["parameters"]["candidates"][0].keys() == {"structure", "precision"}
     (compiled,) = kfp.files.values()
     assert image in compiled
+    sent = "".join(f"{r.query} {r.headers} {r.body!r}" for r in kfp.requests)
+    assert "planted-7f3a" not in compiled + sent + done.out + done.err
 
 
 def test_another_process_compiles_to_the_same_version(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:

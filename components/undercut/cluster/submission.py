@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from kfp_server_api import V2beta1Pipeline
@@ -125,13 +126,17 @@ def experiment_id(client: Client, name: str) -> str:
     Raises:
         Refusal: the cluster does not answer, or refuses.
     """
-    with quiet():
-        try:
+    found = _find_experiment(client, name)
+    if found:
+        return found
+    try:
+        with quiet():
             return str(client.create_experiment(name, namespace=client.profile).experiment_id)
-        except Refusal as error:
-            if error.status != CONFLICT:
-                raise
-            return str(client.get_experiment(experiment_name=name, namespace=client.profile).experiment_id)
+    except Refusal as error:
+        found = _find_experiment(client, name) if error.status == CONFLICT else ""
+        if not found:
+            raise
+        return found
 
 
 def start(client: Client, version: Version, arguments: Mapping[str, Any], name: str, experiment: str) -> str:
@@ -160,8 +165,12 @@ def start(client: Client, version: Version, arguments: Mapping[str, Any], name: 
 
 
 def name_is(value: str, key: str = "display_name") -> str:
-    """Return KFP's filter for what is called ``value``."""
-    return json.dumps({"predicates": [{"operation": EQUALS, "key": key, "stringValue": value}]})
+    """Return KFP's filter for what is called ``value``.
+
+    Encoded, because the server decodes a filter once more than the request: a ``+`` would become a space. Its
+    database may compare without regard to case, so what it finds still has to be compared.
+    """
+    return quote(json.dumps({"predicates": [{"operation": EQUALS, "key": key, "stringValue": value}]}))
 
 
 def _disable_caching(target: Path) -> None:
@@ -201,10 +210,15 @@ def _pipeline_id(client: Client, pipeline: PipelineFile) -> str:
 
 
 def _find_pipeline(client: Client, name: str) -> str:
-    answer = client.list_pipelines(filter=name_is(name), namespace=client.profile)
-    return str(answer.pipelines[0].pipeline_id) if answer.pipelines else ""
+    found = client.list_pipelines(filter=name_is(name), namespace=client.profile).pipelines or []
+    return next((str(p.pipeline_id) for p in found if p.display_name == name), "")
 
 
 def _version_id(client: Client, pipeline_id: str, name: str) -> str:
-    answer = client.list_pipeline_versions(pipeline_id, filter=name_is(name))
-    return str(answer.pipeline_versions[0].pipeline_version_id) if answer.pipeline_versions else ""
+    found = client.list_pipeline_versions(pipeline_id, filter=name_is(name)).pipeline_versions or []
+    return next((str(v.pipeline_version_id) for v in found if v.display_name == name), "")
+
+
+def _find_experiment(client: Client, name: str) -> str:
+    found = client.list_experiments(filter=name_is(name), namespace=client.profile).experiments or []
+    return next((str(e.experiment_id) for e in found if e.display_name == name), "")
