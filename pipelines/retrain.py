@@ -10,11 +10,14 @@ from typing import Any
 
 import yaml
 from kfp import dsl
+from undercut.allocate.component import allocate
 from undercut.candidates import DEFAULT_CANDIDATES, parse_candidates
 from undercut.check.component import check
 from undercut.check.settings import check_monitor, check_settings, check_stages
+from undercut.cluster import pods
 from undercut.compress.component import compress
 from undercut.deploy.component import deploy
+from undercut.deploy.settings import check_deploy_settings
 from undercut.evaluate.component import evaluate
 from undercut.finetune.component import finetune
 from undercut.ingest.component import ingest
@@ -22,14 +25,17 @@ from undercut.monitor.component import monitor
 from undercut.profile.component import profile
 from undercut.quantize.component import quantize
 from undercut.report.component import report
+from undercut.resources import DEFAULTS as RESOURCES
+from undercut.resources import parse_resources
 from undercut.select.component import select
 
 # Paths and URIs: `undercut run` pins them by content. A schedule does not: it reads again what they name.
 URIS = ("source", "validation_source", "test_source", "unlabelled_source", "base_model")
-TARGET = "local"  # where the chosen model is deployed: a tested entry in the registry
 PRICES = yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
 BAR = {"metric": "accuracy", "minimum": 0.8, "maximum_drop": 0.02, "maximum_latency_ms": 0, "confidence": 0.95}
 MONITOR = {"minimum_new_rows": 1, "significance": 0.01, "all_candidates": False, "always": False}
+INGEST = {"text_column": "", "label_column": "", "split": "stratified"}
+DEPLOY = {"target": "local"}
 FINETUNE = {"epochs": 6, "method": "full", "learning_rate": 0.0, "max_seconds": 0.0, "budget_usd": 0.0}
 
 
@@ -40,8 +46,10 @@ def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         The arguments, with candidates such as ``finetuned/int8`` as the mappings that the loop takes.
     """
     names = ("bar", "candidates", "prices", "hardware", "traffic")
-    usd_per_hour = check_settings(**{name: arguments[name] for name in names}, target=TARGET)
+    usd_per_hour = check_settings(**{name: arguments[name] for name in names})
     check_stages({}, {}, {}, arguments["finetune_settings"], usd_per_hour)
+    parse_resources(arguments["resources"])
+    check_deploy_settings(arguments["model_name"], arguments["deploy_settings"])
     check_monitor(arguments["monitor_settings"], arguments["model_name"])
     return {**arguments, "candidates": [asdict(c) for c in parse_candidates(arguments["candidates"])]}
 
@@ -58,11 +66,11 @@ def retraining(
     traffic: str = "online",
     prices: dict = PRICES,
     hardware: str = "cpu-core",
-    ingest_settings: dict = {},  # noqa: B006
+    ingest_settings: dict = INGEST,
     monitor_settings: dict = MONITOR,
     finetune_settings: dict = FINETUNE,
-    deploy_settings: dict = {},  # noqa: B006
-    resources: dict = {},  # noqa: B006
+    deploy_settings: dict = DEPLOY,
+    resources: dict = RESOURCES,
     seed: int = 0,
     model_name: str = "classifier",
 ):
@@ -96,15 +104,20 @@ def retraining(
             together), all_candidates (make all again, not the champion's form alone), always (true to train now).
         finetune_settings: of fine-tuning: epochs, method (full, lora, rslora, dora, adalora), learning_rate (0 for the
             method's own), max_seconds and budget_usd (0 for no limit) and more.
-        deploy_settings: of deploy.
-        resources: what the pods of steps that train ask for.
+        deploy_settings: of deployment: target (local: a tested entry in the registry; kserve: an InferenceService with
+            a canary) and more, such as mode, min_replicas, canary_percent, maximum_p95_ms.
+        resources: on a cluster: accelerator (nvidia.com/gpu, nvidia.com/mig-1g.10gb) and accelerator_count of training
+            steps, cpu and memory of each step, node_selector and tolerations (JSON) of training steps, secret (whose
+            HF_TOKEN and the like become environment), nodes (more than one trains in a TrainJob), processes.
         seed: of the split, the new layers, the order of batches, the drift tests and the intervals.
         model_name: the name of the champion in the registry, and of what takes its place.
     """
     # fmt: off
+    pods_ask = allocate(resources=resources)
     checked = check(
-        bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=TARGET,
-        finetune_settings=finetune_settings, monitor_settings=monitor_settings, model_name=model_name,
+        bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic,
+        finetune_settings=finetune_settings, monitor_settings=monitor_settings,
+        deploy_settings=deploy_settings, model_name=model_name,
     )
     data = ingest(
         source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
@@ -117,10 +130,12 @@ def retraining(
     with dsl.If(found.outputs["Output"] == True, name="changed"):  # noqa: E712
         teacher = finetune(
             data=data, base_model=found.outputs["start_from"], settings=finetune_settings, seed=seed,
-            usd_per_hour=checked.output,
+            usd_per_hour=checked.output, resources=resources,
         ).outputs["model"]
         with dsl.ParallelFor(found.outputs["to_make"], name="candidate", parallelism=1) as c:
-            smaller = compress(teacher=teacher, data=data, structure=c.structure, seed=seed).outputs["model"]
+            smaller = compress(
+                teacher=teacher, data=data, structure=c.structure, seed=seed, resources=resources
+            ).outputs["model"]
             servable = quantize(
                 model=smaller, data=data, structure=c.structure, precision=c.precision
             ).outputs["servable"]
@@ -136,7 +151,7 @@ def retraining(
         with dsl.If(choice.outputs["Output"] == True, name="passed"):  # noqa: E712
             shipped = deploy(
                 chosen=choice.outputs["chosen"], selection=selection, data=data, teacher=teacher,
-                model_name=model_name, target=TARGET,
+                model_name=model_name, settings=deploy_settings,
             ).set_caching_options(False)
             report(
                 data=data, teacher=teacher, profiles=profiles, selection=selection,
@@ -144,4 +159,5 @@ def retraining(
             )
         with dsl.Else(name="missed"):
             report(data=data, teacher=teacher, profiles=profiles, selection=selection)
+    pods.furnish(pods_ask.outputs)
     # fmt: on

@@ -13,7 +13,6 @@ from undercut.costs import CPU_CORE, available_cores, parse_price_book
 from undercut.errors import ConfigurationError
 from undercut.hyperparameters import Config, with_hyperparameters
 
-TARGETS = ("local",)
 # What a pipeline sets itself, for all stages alike.
 TAKEN = ("base_model", "model_name", "usd_per_hour", "seed")
 
@@ -24,7 +23,6 @@ def check_settings(
     prices: Mapping[str, Any],
     hardware: str,
     traffic: str,
-    target: str,
 ) -> float:
     """Check the settings together.
 
@@ -40,8 +38,6 @@ def check_settings(
     book.usd_per_hour(hardware)
     if traffic not in TRAFFIC:
         raise ConfigurationError("traffic", traffic, f"one of {', '.join(TRAFFIC)}")
-    if target not in TARGETS:
-        raise ConfigurationError("target", target, f"one of {', '.join(TARGETS)}")
     return available_cores() * book.usd_per_hour(CPU_CORE)
 
 
