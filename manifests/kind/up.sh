@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make a kind cluster called undercut, with KFP, Trainer and JobSet, KServe, and Undercut's manifests on it.
 # Safe to run again: each part is made where it is missing and brought up to date where it is there.
-set -euo pipefail
+set -Eeuo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=manifests/kind/settings.sh
 . manifests/kind/settings.sh

@@ -120,7 +120,6 @@ def test_trainer_finds_its_container(render: Render) -> None:
     pod = job["template"]["spec"]["template"]
     assert [c["name"] for c in pod["spec"]["containers"]] == ["node"]
     assert pod["spec"]["terminationGracePeriodSeconds"] == 30
-    assert pod["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
 
 
 def test_node_loss_costs_no_restart_and_a_failure_one(render: Render) -> None:

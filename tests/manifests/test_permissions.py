@@ -24,14 +24,14 @@ def test_a_run_may_do_exactly_this(render: Render) -> None:
         ("", "secrets", "mlpipeline-minio-artifact"): "get",
         ("", "configmaps", ""): "get",
         ("", "persistentvolumeclaims", ""): "get create delete",
-        ("", "pods", ""): "get list watch",
+        ("", "pods", ""): "get list",
         ("", "pods/log", ""): "get",
         ("argoproj.io", "workflows", ""): "get",
         ("argoproj.io", "workflowtaskresults", ""): "create patch",
         ("mlflow.kubeflow.org", "experiments", ""): "get list create update",
-        ("trainer.kubeflow.org", "trainjobs", ""): "get list watch create patch delete",
-        ("trainer.kubeflow.org", "trainingruntimes", ""): "get list",
-        ("serving.kserve.io", "inferenceservices", ""): "get list watch create update patch delete",
+        ("trainer.kubeflow.org", "trainjobs", ""): "get create patch delete",
+        ("trainer.kubeflow.org", "trainingruntimes", ""): "get",
+        ("serving.kserve.io", "inferenceservices", ""): "get create update delete",
     }
 
 
