@@ -14,8 +14,8 @@ apply() {  # FOLDER
         if k apply --server-side --force-conflicts --kustomize "manifests/$1"; then
             return
         fi
-        echo "try $try of 5 failed; again in 15 s" >&2
-        sleep 15
+        echo "try $try of 5 failed; again in $RETRY_SECONDS s" >&2
+        sleep "$RETRY_SECONDS"
     done
     return 1
 }
