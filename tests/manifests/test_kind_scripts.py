@@ -134,3 +134,11 @@ def test_test_and_down_without_a_cluster(machine: Machine) -> None:
     for _ in range(2):
         assert machine.run("down.sh").returncode == 0
     assert not (machine.state / "cluster").exists()
+
+
+def test_the_one_component_compiles_for_a_cluster() -> None:
+    from undercut.cli.pipeline_file import load_pipeline
+    from undercut.cluster.options import CompileOptions
+
+    loaded = load_pipeline(str(MANIFESTS / "kind/one_component.py"), CompileOptions())
+    assert loaded.name == "one-component"
