@@ -1,6 +1,7 @@
 """Custom resources, against upstream's schemas with every object closed, and through the SDKs' models."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,8 @@ def test_node_loss_costs_no_restart_and_a_failure_one(render: Render) -> None:
     policy = item["spec"]["template"]["spec"]["failurePolicy"]
     (rule,) = policy["rules"]
     assert policy["maxRestarts"] == 1
+    # JobSet 0.12's webhook refuses other names (pkg/webhooks/jobset_webhook.go); no schema says so.
+    assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])
     assert (rule["action"], rule["onJobFailureReasons"]) == ("RestartJobSetAndIgnoreMaxRestarts", ["PodFailurePolicy"])
     (job,) = item["spec"]["template"]["spec"]["replicatedJobs"]
     (failure,) = job["template"]["spec"]["podFailurePolicy"]["rules"]
