@@ -113,13 +113,16 @@ def test_the_serving_runtime_passes_kserves_model_whole(render: Render) -> None:
 def test_trainer_finds_its_container(render: Render) -> None:
     """Trainer 2.3 sets up the container `node` of the ReplicatedJob `node` with this label, and no other."""
     (item,) = (i for i in render("overlays/kind") if i["kind"] == "TrainingRuntime")
+    from undercut.cluster.trainjob_body import NODE, RUNTIME
+
+    assert item["metadata"]["name"] == RUNTIME
     (job,) = item["spec"]["template"]["spec"]["replicatedJobs"]
     assert (job["name"], job["template"]["metadata"]["labels"]) == (
-        "node",
+        NODE,
         {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"},
     )
     pod = job["template"]["spec"]["template"]
-    assert [c["name"] for c in pod["spec"]["containers"]] == ["node"]
+    assert [c["name"] for c in pod["spec"]["containers"]] == [NODE]
     assert pod["spec"]["terminationGracePeriodSeconds"] == 30
 
 
