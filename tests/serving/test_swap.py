@@ -272,6 +272,19 @@ def test_a_pinned_server_takes_only_the_digest_that_the_load_names(
     assert ask(pinned)[1] == digest_of(second)
 
 
+def test_with_a_token_only_its_holder_exchanges_the_model(
+    two_models: tuple[Path, Path], start_server: Callable[..., object]
+) -> None:
+    guarded = start_server("--model", str(two_models[0]), "--name", "shop", UNDERCUT_SERVING_TOKEN="s3cret\n").url
+    for path in ("load", "unload"):
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
+            response = requests.post(f"{guarded}/v2/repository/models/shop/{path}", headers=headers, timeout=10)
+            assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+    holder = {"Authorization": "Bearer s3cret"}
+    assert requests.post(f"{guarded}/v2/repository/models/shop/load", headers=holder, timeout=10).ok
+    assert ask(guarded)[1] == digest_of(two_models[0])
+
+
 def test_it_watches_the_folder(
     two_models: tuple[Path, Path], start_server: Callable[..., object], tmp_path: Path
 ) -> None:
