@@ -1,8 +1,12 @@
 """Attempts at a step, as its pod's environment sees them: what they did, what was lost, what they left in the store."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +70,18 @@ def lost(done: list[Done], attempt: int) -> tuple[int, float]:
         return 0, 0.0
     begin = before[at].time if at >= 0 else lost_steps[0].time
     return len(lost_steps), lost_steps[-1].time - begin
+
+
+@contextlib.contextmanager
+def running(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """Kill the process at the end, and its group if that is its own, however the test ends."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None and os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
 
 
 def wait_for_step(folder: Path, attempt: int, process: "subprocess.Popen[bytes]") -> None:
