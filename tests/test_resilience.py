@@ -141,7 +141,7 @@ def test_a_killed_search_goes_on_from_an_empty_disk(
     weed: Weed, small_data: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
     """Killed in its second trial: the first is not run again, the second goes on, and all ends as undisturbed."""
-    settings = {"base_model": str(tiny_base), "trials": 3, "epochs": 6, "train_embeddings": True, "seed": 1}
+    settings = {"base_model": str(tiny_base), "trials": 3, "epochs": 12, "train_embeddings": True, "seed": 1}
     (tmp_path / "tune.py").write_text(TUNE)
 
     def start(name: str, disk: str, more: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -155,7 +155,7 @@ def test_a_killed_search_goes_on_from_an_empty_disk(
     pod = environment(weed, tmp_path)
     studies = f"{PREFIX}/{tmp_path.name}/studies/"
     with running(start("resumed", "first", pod)) as victim:
-        while not [k for k in keys(weed.client(), BUCKET, studies) if "trial-1/step" in k]:
+        while not [k for k in keys(weed.client(), BUCKET, studies) if "trial-1/" in k and k.endswith("state.json")]:
             assert victim.poll() is None, "ended before it could be killed"
             time.sleep(0.01)
     assert start("resumed", "second", pod).wait() == 0
