@@ -141,7 +141,14 @@ def test_a_killed_search_goes_on_from_an_empty_disk(
     weed: Weed, small_data: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
     """Killed in its second trial: the first is not run again, the second goes on, and all ends as undisturbed."""
-    settings = {"base_model": str(tiny_base), "trials": 3, "epochs": 12, "train_embeddings": True, "seed": 1}
+    settings = {
+        "base_model": str(tiny_base),
+        "trials": 3,
+        "epochs": 10,
+        "epochs_low": 8,
+        "train_embeddings": True,
+        "seed": 1,
+    }
     (tmp_path / "tune.py").write_text(TUNE)
 
     def start(name: str, disk: str, more: dict[str, str]) -> "subprocess.Popen[bytes]":
