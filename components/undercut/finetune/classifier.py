@@ -159,6 +159,7 @@ def _second_pass_failed(first: FitResult, second: FitResult) -> str:
 
 def _remembered(folder: Path) -> FitResult | None:
     """Return the first pass's result if an interrupted run had finished that pass."""
+
     def found() -> dict[str, Any] | None:
         complete = all(checkpoints.recall(folder / name) for name in CHOSEN)
         return json.loads((folder / "chosen.json").read_text()) if complete else None
