@@ -95,7 +95,7 @@ def test_a_step_of_two_processes_reports_and_pays_for_both(small_data: Path, tin
     assert list((tmp_path / "home" / "checkpoints").iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.resilience
 def test_a_refused_setting_is_one_line_of_the_step_itself(small_data: Path, tmp_path: Path) -> None:
     environment = {"UNDERCUT_EVENTS": str(tmp_path / "events"), "UNDERCUT_HOME": str(tmp_path / "home")}
     process = start(small_data, Path("/nowhere"), tmp_path / "model", 2, environment)
