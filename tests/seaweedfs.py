@@ -1,6 +1,7 @@
 """A real S3 server for tests: SeaweedFS, which Kubeflow Pipelines ships."""
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -60,6 +61,7 @@ class Weed:
         self.signal(signal.SIGKILL)
         self.process.wait()
 
+    @functools.cache  # noqa: B019
     def client(self) -> Any:
         config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1})
         return boto3.Session(self.environment["AWS_ACCESS_KEY_ID"], self.environment["AWS_SECRET_ACCESS_KEY"]).client(

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from undercut import checkpoint_store, checkpoints, uploads, workspace
+from undercut import checkpoint_store, checkpoints, steps, uploads, workspace
 from undercut.errors import ConfigurationError, Unavailable
 
 from tests.conftest import clean_environment
 from tests.seaweedfs import Weed, keys, serving
 
+pytestmark = pytest.mark.slow
 BUCKET = "private"
 
 
@@ -156,6 +157,7 @@ def test_only_the_first_of_several_processes_saves(store: Any, monkeypatch: pyte
     assert (found[1]["step"], len(stored(store))) == (1, 2)
 
 
+@pytest.mark.resilience
 def test_training_does_not_wait_and_the_newest_replaces_what_waits(
     store: Any, weed: Weed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +183,7 @@ def test_training_does_not_wait_and_the_newest_replaces_what_waits(
     assert found[0]["w"][0] == 6.0
 
 
+@pytest.mark.resilience
 def test_an_outage_is_reported_once_and_its_end_too(store: Any, weed: Weed, tmp_path: Path) -> None:
     weed.kill()
     save(1)
@@ -193,6 +196,7 @@ def test_an_outage_is_reported_once_and_its_end_too(store: Any, weed: Weed, tmp_
     assert len(stored(store)) == 2
 
 
+@pytest.mark.resilience
 def test_a_training_that_starts_waits_for_the_store(
     store: Any, weed: Weed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +247,59 @@ def test_the_next_one_is_taken_earlier_by_what_the_last_took(store: Any, monkeyp
     assert not checkpoints.due(0.0, 0.0)
     monkeypatch.delenv("UNDERCUT_CHECKPOINTS")
     assert [checkpoints.due(time.monotonic() - age, 10.0) for age in (9.0, 11.0)] == [False, True]
+
+
+def attempt(error: Exception | None, output: str = "/artifacts/4f7c/ingest/0b1d/data") -> tuple[object, bool]:
+    """Run a step that raises ``error``; returns its exit code and whether it came to that."""
+    worked = False
+    try:
+        with steps.step("ingest", output=output):
+            worked = True
+            if error:
+                raise error
+    except SystemExit as stopped:
+        return stopped.code, worked
+    return 0, worked
+
+
+def test_a_refused_input_is_remembered_for_its_run_and_its_task(
+    store: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = ConfigurationError("source", "x.csv", "a file that exists")
+    monkeypatch.setenv("UNDERCUT_RUN_ID", "4f7c")
+    assert attempt(Unavailable("source", "x.csv", "a server that answers")) == (2, True)
+    assert attempt(refused) == (2, True)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert attempt(None) == (2, False)
+    assert capsys.readouterr().err.splitlines() == [said]
+    assert attempt(None, "/artifacts/4f7c/ingest/77aa/data") == (0, True)
+    (marker,) = keys(store, BUCKET, f"{store.undercut_prefix}/failures/4f7c/")
+    store.delete_object(Bucket=BUCKET, Key=marker)
+    assert attempt(refused) == (2, True)
+    monkeypatch.setenv("UNDERCUT_RUN_ID", "5a00")
+    assert attempt(None) == (0, True)
+
+
+def test_a_step_without_an_output_is_known_by_its_node(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERCUT_RUN_ID", "4f7c")
+    for number, worked in ((0, True), (1, False)):
+        monkeypatch.setenv("UNDERCUT_NODE", f"lifecycle-x7.root.check.executor({number})")
+        assert attempt(ConfigurationError("bar", 2, "0 to 1"), output="") == (2, worked)
+    monkeypatch.setenv("UNDERCUT_NODE", "lifecycle-x7.root.other.executor(0)")
+    assert attempt(None, output="") == (0, True)
+
+
+def test_a_step_does_not_need_the_store_to_answer(
+    store: Any, weed: Weed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERCUT_RUN_ID", "4f7c")
+    weed.kill()
+    assert attempt(ConfigurationError("source", "x.csv", "a file that exists")) == (2, True)
+    weed.start()
+    weed.bucket(BUCKET)
+    first, second = messages(tmp_path)
+    assert "whether an earlier attempt failed for good is not known" in first
+    assert "a retry will not know of this refusal" in second
 
 
 def test_unwanted_uploads_are_dropped_or_stopped() -> None:

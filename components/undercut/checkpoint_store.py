@@ -99,7 +99,10 @@ class Store:
             ConfigurationError: the store refuses to be read, or did not answer for ``PATIENCE_SECONDS``.
         """
         keys = self._patiently(lambda: self._keys(name))
-        self._patiently(lambda: self._abandon(name))
+        try:
+            self._patiently(lambda: self._abandon(name))
+        except ConfigurationError as error:  # it takes a permission that nothing else here needs
+            events.message(f"uploads that a killed process left unfinished stay: {error}")
         for step in _complete(keys, self._key(name)):
             path = self._patiently(functools.partial(self._fetch_checkpoint, name, step, folder))
             if path is not None:

@@ -164,13 +164,16 @@ def _load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         return None
 
 
-def remember(path: Path) -> None:
+def remember(path: Path, snapshot: Path | None = None) -> None:
     """Upload a file of a training's folder that a resumed training needs, if there is a store.
 
-    The file may be replaced later, and be remembered again, but not changed in place.
+    Args:
+        path: the file; it may be replaced later, and be remembered again.
+        snapshot: a copy to upload in the place of a file that is changed where it is; may be removed at once.
     """
     if writes() and (remote := store()):
-        remote.send_file(_name(path), path, artifacts.file_digest(path))
+        content = snapshot or path
+        remote.send_file(_name(path), content, artifacts.file_digest(content))
 
 
 def recall(path: Path) -> bool:

@@ -6,6 +6,7 @@ in the store, and the next attempt at the same step finds it, says the same, and
 afresh; deleting ``failures/<run>/`` in the store does so for this one.
 """
 
+import functools
 import hashlib
 import os
 import re
@@ -65,7 +66,7 @@ class Marker:
         """Return the message of an earlier attempt, empty if there is none or the store does not answer."""
         from undercut import objects
 
-        client = self._client()
+        client = self._client
         try:
             with objects.explained(f"s3://{self.bucket}/{self.key}", "UNDERCUT_CHECKPOINTS"):
                 return str(client.get_object(Bucket=self.bucket, Key=self.key)["Body"].read().decode())
@@ -84,7 +85,7 @@ class Marker:
             return
         try:
             with objects.explained(f"s3://{self.bucket}/{self.key}", "UNDERCUT_CHECKPOINTS"):
-                self._client().put_object(Bucket=self.bucket, Key=self.key, Body=str(error).encode())
+                self._client.put_object(Bucket=self.bucket, Key=self.key, Body=str(error).encode())
         except (ConfigurationError, Interrupted) as failure:
             events.message(f"a retry will not know of this refusal: {failure}")
 
@@ -92,8 +93,8 @@ class Marker:
         events.message(f"whether an earlier attempt failed for good is not known: {error}")
         return ""
 
-    @staticmethod
-    def _client() -> Any:
+    @functools.cached_property
+    def _client(self) -> Any:
         from undercut import objects
 
         return objects.connect(CONNECT_SECONDS, READ_SECONDS, attempts=1)

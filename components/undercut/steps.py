@@ -25,9 +25,12 @@ def watch_parent() -> None:
     """End this process when the run named in ``UNDERCUT_RUN_PID`` ends, however it ends.
 
     The step is a grandchild of the run (KFP starts it through a shell), so the kernel's parent-death
-    signal would watch the wrong process; a file descriptor of the run's process cannot miss it.
+    signal would watch the wrong process; a file descriptor of the run's process cannot miss it. In a
+    container, where the run has no such number, its standard input ends with the run (``UNDERCUT_RUN_STDIN``).
     """
     pid = os.environ.get("UNDERCUT_RUN_PID")
+    if not pid and os.environ.get("UNDERCUT_RUN_STDIN"):
+        threading.Thread(target=_until_input_ends, name="watch-run", daemon=True).start()
     if not pid or not hasattr(os, "pidfd_open"):
         return
     try:
@@ -40,6 +43,12 @@ def watch_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="watch-run", daemon=True).start()
+
+
+def _until_input_ends() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os._exit(1)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ GOOD = {
     "prices": {"devices": {"cpu-core": {"usd_per_hour": 0.05}}, "hosted": []},
     "hardware": "cpu-core",
     "traffic": "online",
-    "target": "local",
 }
 
 
@@ -26,7 +25,6 @@ def test_good_settings_give_the_price_of_this_machine() -> None:
         ({"prices": {"devices": {}}}, "prices.devices"),
         ({"hardware": "nvidia-b300"}, "prices.devices"),
         ({"traffic": "rush-hour"}, "traffic"),
-        ({"target": "moon"}, "target"),
     ],
 )
 def test_a_wrong_setting_is_named(change: dict, field: str) -> None:

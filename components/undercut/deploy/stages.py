@@ -2,7 +2,14 @@
 
 from undercut import events
 
-STAGES = ("checking the folder", "registering", "testing the server", "comparing with the champion", "done")
+STAGES = (
+    "checking the folder",
+    "registering",
+    "testing the server",
+    "comparing with the champion",
+    "rolling out",
+    "done",
+)
 
 
 def report(stage: str, share: float = 0.0) -> None:

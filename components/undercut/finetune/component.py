@@ -64,7 +64,7 @@ def finetune(
         max_seconds: stop after this many seconds of training; 0 for no limit.
         budget_usd: stop after this many US dollars of training; 0 for no limit.
         usd_per_hour: this machine's price, for budget_usd.
-        checkpoint_seconds: seconds between checkpoints.
+        checkpoint_seconds: seconds between checkpoints, which is what a lost machine costs at most; 0 for none.
         seed: of the new layers, the order of batches and dropout.
         settings: each stands in for the argument of its name.
         hyperparameters: what tune found; stands before settings.

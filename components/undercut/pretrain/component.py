@@ -53,7 +53,7 @@ def pretrain(
         max_seconds: stop after this many seconds of training; 0 for no limit.
         budget_usd: stop after this many US dollars of training; 0 for no limit.
         usd_per_hour: this machine's price, for budget_usd.
-        checkpoint_seconds: seconds between checkpoints.
+        checkpoint_seconds: seconds between checkpoints, which is what a lost machine costs at most; 0 for none.
         seed: of the weights, the order of rows and the masks.
         settings: each stands in for the argument of its name.
         resources: what a node may reserve, and how many: accelerator, accelerator_count, cpu, memory, nodes, processes.

@@ -55,7 +55,7 @@ def transfer(
         max_seconds: stop pretraining after this many seconds; 0 for no limit.
         budget_usd: stop pretraining after this many US dollars; 0 for no limit.
         usd_per_hour: this machine's price, for budget_usd.
-        checkpoint_seconds: seconds between checkpoints.
+        checkpoint_seconds: seconds between checkpoints, which is what a lost machine costs at most; 0 for none.
         seed: of new layers, the order of rows and the masks.
         settings: each stands in for the argument of its name.
         resources: what a node may reserve, and how many: accelerator, accelerator_count, cpu, memory, nodes, processes.

@@ -23,7 +23,7 @@ from undercut.training import LoopConfig
 from undercut.tune.attempts import origin, repeats
 from undercut.tune.settings import TuneConfig
 from undercut.tune.space import suggest
-from undercut.tune.studies import waiting
+from undercut.tune.studies import keep, waiting
 
 CLAIMED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
@@ -102,6 +102,7 @@ def objective(trial: Trial, study: Study, material: Material, config: TuneConfig
         raise SurplusTrial
     parameters = suggest(trial, config)
     first = int(trial.user_attrs.get("retry_of", trial.number))
+    keep(material.checkpoints, config)
     shown = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in parameters.items())
     events.message(f"trial {trial.number + 1} of {config.trials}{' (the defaults)' if first == 0 else ''}: {shown}")
     with events.part(len(earlier), config.trials, f"trial-{trial.number}"):
