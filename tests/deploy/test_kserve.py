@@ -112,14 +112,20 @@ def refused(cluster: Cluster, deployed: Deploy, worse: Path, model: Path, **sett
     return str(record["kserve"]["rollback"])
 
 
-@pytest.mark.resilience
-def test_wrong_answers_are_rolled_back(cluster: Cluster, deployed: Deploy, linear_model: Path, worse: Path) -> None:
+def spoil(model: Path) -> Callable[[Cluster, Pod, Path], None]:
+    """Have canaries serve another model than what was released."""
+
     def swap(_: Cluster, pod: Pod, folder: Path) -> None:
         if pod.service != "shop-predictor":
             shutil.rmtree(folder)
-            shutil.copytree(worse, folder)
+            shutil.copytree(model, folder)
 
-    cluster.act = swap
+    return swap
+
+
+@pytest.mark.resilience
+def test_wrong_answers_are_rolled_back(cluster: Cluster, deployed: Deploy, linear_model: Path, worse: Path) -> None:
+    cluster.act = spoil(worse)
     assert "labels differ" in refused(cluster, deployed, worse, linear_model)
 
 
@@ -204,3 +210,27 @@ def test_a_run_that_is_killed_is_carried_on(
     assert (record["champion"], record["kserve"]["how"]) == (True, "promoted from canary")
     assert serves(cluster.live()) == digest(linear_model)
     assert aliases() == {"champion": "2"}
+
+
+@pytest.mark.resilience
+def test_knative_splits_by_request(cluster: Cluster, deployed: Deploy, linear_model: Path, worse: Path) -> None:
+    """The way up, and the way back: at no share first, so that no request goes to the model that failed."""
+    settings = {**KSERVE, "mode": "Knative", "canary_percent": 10}
+    deployed(worse, **settings)
+    cluster.act = spoil(worse)
+    failed = deployed(linear_model, **settings)
+    assert "labels differ" in failed["kserve"]["rollback"]
+    assert serves(cluster.live()) == digest(worse)
+    cluster.act = lambda cluster, pod, folder: None
+    record = deployed(linear_model, **settings)
+    assert (record["champion"], record["kserve"]["how"]) == (True, "promoted from canary")
+    assert record["kserve"]["split"]["attained"] == 10
+    assert serves(cluster.live()) == digest(linear_model)
+    written = [write["spec"]["predictor"] for write in cluster.api.writes]
+    shares = [predictor.get("canaryTrafficPercent") for predictor in written]
+    old, new = digest(worse), digest(linear_model)
+    models = [predictor["model"]["storageUri"].split("/")[-2] for predictor in written]
+    assert list(zip(models, shares, strict=True)) == [
+        *[(old, None), (new, 0), (old, 0), (old, None)],
+        *[(new, 0), (new, 10), (new, None)],
+    ]

@@ -37,6 +37,10 @@ class SmokeTestError(RuntimeError):
     """The served model does not answer, or not as the model itself does."""
 
 
+class NoAnswerError(SmokeTestError):
+    """There is no server, or it did not answer in time."""
+
+
 def smoke_test(folder: Path, name: str, digest: str, texts: Sequence[str], predictor: Predictor) -> dict[str, Any]:
     """Serve ``folder``, ask for ``texts`` by both protocols, compare.
 
@@ -64,6 +68,7 @@ def smoke_test_at(url: str, name: str, texts: Sequence[str], predictor: Predicto
     """Do the same with a server that runs already, such as one in the cluster.
 
     Raises:
+        NoAnswerError: the server cannot be reached.
         SmokeTestError: with what was expected and what came.
     """
     with requests.Session() as session:
@@ -71,7 +76,7 @@ def smoke_test_at(url: str, name: str, texts: Sequence[str], predictor: Predicto
         try:
             return {**ask(session, url, name, texts, predictor), "checks": list(CHECKS)}
         except requests.RequestException as error:
-            raise SmokeTestError(f"{url} does not answer: {error}") from error
+            raise NoAnswerError(f"{url} does not answer: {error}") from error
         except (KeyError, ValueError) as error:
             raise SmokeTestError(f"{url} answers in another form: {error!r}") from error
 
