@@ -10,24 +10,30 @@ from typing import Any
 
 import yaml
 from kfp import dsl
+from undercut.allocate.component import allocate
 from undercut.candidates import DEFAULT_CANDIDATES, parse_candidates
 from undercut.check.component import check
 from undercut.check.settings import check_settings
+from undercut.cluster import pods
 from undercut.compress.component import compress
 from undercut.deploy.component import deploy
+from undercut.deploy.settings import check_deploy_settings
 from undercut.evaluate.component import evaluate
 from undercut.fetch.component import fetch
 from undercut.ingest.component import ingest
 from undercut.profile.component import profile
 from undercut.quantize.component import quantize
 from undercut.report.component import report
+from undercut.resources import DEFAULTS as RESOURCES
+from undercut.resources import parse_resources
 from undercut.select.component import select
 
 # Paths and URIs: a run pins them by content, so that a changed file is not served from the cache.
 URIS = ("model", "source", "validation_source", "test_source", "unlabelled_source")
-TARGET = "local"  # where the chosen model is deployed: a tested entry in the registry
 PRICES = yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
 BAR = {"metric": "accuracy", "minimum": 0.8, "maximum_drop": 0.02, "maximum_latency_ms": 0, "confidence": 0.95}
+DEPLOY = {"target": "local"}
+INGEST = {"text_column": "", "label_column": "", "split": "stratified"}
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,8 +42,10 @@ def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         The arguments, with candidates such as ``finetuned/int8`` as the mappings that the loop takes.
     """
+    parse_resources(arguments["resources"])
     names = ("bar", "candidates", "prices", "hardware", "traffic")
-    check_settings(**{name: arguments[name] for name in names}, target=TARGET)
+    check_deploy_settings(arguments["model_name"], arguments["deploy_settings"])
+    check_settings(**{name: arguments[name] for name in names})
     return {**arguments, "candidates": [asdict(c) for c in parse_candidates(arguments["candidates"])]}
 
 
@@ -48,9 +56,6 @@ def compression(
     validation_source: str = "",
     test_source: str = "",
     unlabelled_source: str = "",
-    text_column: str = "",
-    label_column: str = "",
-    split: str = "stratified",
     candidates: list = DEFAULT_CANDIDATES,
     bar: dict = BAR,
     traffic: str = "online",
@@ -58,7 +63,9 @@ def compression(
     hardware: str = "cpu-core",
     seed: int = 0,
     model_name: str = "classifier",
-    ingest_settings: dict = {},  # noqa: B006
+    ingest_settings: dict = INGEST,
+    deploy_settings: dict = DEPLOY,
+    resources: dict = RESOURCES,
 ):
     """Turn a fine-tuned text classifier into the cheapest one that still passes a quality bar.
 
@@ -73,9 +80,6 @@ def compression(
             takes them with the same seed.
         unlabelled_source: raw text of the same kind, a folder or file: smaller models learn the fine-tuned one's
             answers to it.
-        text_column: the column with the text; found by its name if empty.
-        label_column: the column with the label; found by its name if empty.
-        split: stratified; column:NAME where a column names the split; time:NAME for oldest to train, newest to test.
         candidates: what to make and compare, each structure/precision, such as finetuned/int8 or pruned-4x50x50/int8.
         bar: metric (accuracy, macro_f1, micro_f1), minimum (the interval's lower end), maximum_drop against the best,
             maximum_latency_ms (0 for none), confidence.
@@ -84,18 +88,30 @@ def compression(
         hardware: the price book's device that candidates are priced on.
         seed: of the split, of what is random in making candidates, and of the intervals.
         model_name: the name under which the chosen model is registered.
-        ingest_settings: arguments of ingest beside these, such as near_duplicates.
+        ingest_settings: of reading: text_column and label_column (found by their names if empty), split (stratified;
+            column:NAME where a column names the split; time:NAME for oldest to train, newest to test), and more, such
+            as label_separator ; (several labels a row), near_duplicates 0.8, languages en,de, mask_pii true.
+        deploy_settings: of deployment: target (local: a tested entry in the registry; kserve: an InferenceService with
+            a canary) and more, such as mode, min_replicas, canary_percent, maximum_p95_ms.
+        resources: on a cluster: accelerator (nvidia.com/gpu, nvidia.com/mig-1g.10gb) and accelerator_count of training
+            steps, cpu and memory of each step, node_selector and tolerations (JSON) of training steps, secret (whose
+            HF_TOKEN and the like become environment), nodes (more than one trains in a TrainJob), processes.
     """
     # fmt: off
-    checked = check(bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=TARGET)
+    pods_ask = allocate(resources=resources)
+    checked = check(
+        bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic,
+        deploy_settings=deploy_settings, model_name=model_name,
+    )
     data = ingest(
         source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
-        test_source=test_source, text_column=text_column, label_column=label_column, split=split, seed=seed,
-        settings=ingest_settings,
+        test_source=test_source, seed=seed, settings=ingest_settings,
     ).after(checked).outputs["data"]
     teacher = fetch(uri=model, data=data).outputs["model"]
     with dsl.ParallelFor(candidates, name="candidate", parallelism=1) as c:
-        smaller = compress(teacher=teacher, data=data, structure=c.structure, seed=seed).outputs["model"]
+        smaller = compress(
+            teacher=teacher, data=data, structure=c.structure, seed=seed, resources=resources
+        ).outputs["model"]
         servable = quantize(
             model=smaller, data=data, structure=c.structure, precision=c.precision
         ).outputs["servable"]
@@ -110,7 +126,8 @@ def compression(
     selection = choice.outputs["selection"]
     with dsl.If(choice.outputs["Output"] == True, name="passed"):  # noqa: E712
         shipped = deploy(
-            chosen=choice.outputs["chosen"], selection=selection, data=data, model_name=model_name, target=TARGET
+            chosen=choice.outputs["chosen"], selection=selection, data=data, teacher=teacher, model_name=model_name,
+            settings=deploy_settings,
         ).set_caching_options(False)
         report(
             data=data, teacher=teacher, profiles=profiles, selection=selection,
@@ -118,4 +135,5 @@ def compression(
         )
     with dsl.Else(name="missed"):
         report(data=data, teacher=teacher, profiles=profiles, selection=selection)
+    pods.furnish(pods_ask.outputs)
     # fmt: on

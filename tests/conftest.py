@@ -86,6 +86,10 @@ def write_base_model(folder: Path, rows: list[tuple[str, str]]) -> Path:
     return folder
 
 
+# A store of checkpoints, as pods of a cluster have it.
+STORE = ("UNDERCUT_CHECKPOINTS", "UNDERCUT_RUN_ID", "UNDERCUT_NODE")
+
+
 def clean_environment() -> dict[str, str]:
     """Return the environment of a new process, without what other tests or MLflow left in this one's."""
     return {name: v for name, v in os.environ.items() if not name.startswith(("MLFLOW_", "UNDERCUT_"))}
@@ -94,7 +98,7 @@ def clean_environment() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERCUT_HOME", str(tmp_path / "home"))
-    for name in ("UNDERCUT_EVENTS", "UNDERCUT_RUN_PID", "UNDERCUT_MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"):
+    for name in ("UNDERCUT_EVENTS", "UNDERCUT_RUN_PID", "UNDERCUT_MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", *STORE):
         monkeypatch.delenv(name, raising=False)
 
 

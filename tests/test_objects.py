@@ -1,88 +1,33 @@
-import contextlib
 import os
-import signal
-import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from undercut import downloads
 from undercut.errors import ConfigurationError
 from undercut.storage import digest, local_path, pin
+
+from tests.seaweedfs import Weed, serving
 
 pytestmark = pytest.mark.slow
 ROWS = b"text,label\n" + b"".join(b"row number %d,%d\n" % (i, i % 2) for i in range(200_000))
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
-class Weed:
-    """A SeaweedFS process with an S3 gateway, which can be killed and started again on its data."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.process = folder, None
-        ports = {name: free_port() for name in ("s3.port", "master.port", "volume.port", "filer.port")}
-        self.url = f"http://127.0.0.1:{ports['s3.port']}"
-        self.command = [
-            str(Path(sysconfig.get_path("scripts")) / "weed"),
-            "mini",
-            f"-dir={folder}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-        ]
-        self.command += [f"-{name}={port}" for name, port in ports.items()]
-        self.command += ["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-
-    def start(self) -> None:
-        environment = {**os.environ, "AWS_ACCESS_KEY_ID": "admin", "AWS_SECRET_ACCESS_KEY": "secret"}
-        with (self.folder.parent / "weed.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, env=environment, start_new_session=True
-            )
-
-    def kill(self) -> None:
-        assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
 @pytest.fixture(scope="module")
 def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
-    folder = tmp_path_factory.mktemp("weed") / "data"
-    folder.mkdir()
-    server = Weed(folder)
-    server.start()
-    yield server
-    server.kill()
+    with serving(tmp_path_factory.mktemp("weed")) as server:
+        yield server
 
 
 @pytest.fixture
 def bucket(weed: Weed, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", weed.url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "admin")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1})
-    client = boto3.client("s3", region_name="us-east-1", config=config)
-    for _ in range(300):
-        with contextlib.suppress(BotoCoreError, ClientError):
-            client.create_bucket(Bucket="data")
-        with contextlib.suppress(BotoCoreError, ClientError):
-            client.head_bucket(Bucket="data")
-            client.put_object(Bucket="data", Key="ready", Body=b"yes")
-            return client
-        time.sleep(0.1)
-    raise AssertionError("SeaweedFS did not start")
+    for name, value in weed.environment.items():
+        monkeypatch.setenv(name, value)
+    return weed.bucket("data")
 
 
 def test_an_object_is_fetched_once_and_again_when_it_changes(bucket: Any) -> None:

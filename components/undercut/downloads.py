@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from undercut import artifacts, events, workspace
-from undercut.errors import ConfigurationError
+from undercut.errors import ConfigurationError, Unavailable
 
 # The waits double: 0.5 to 32 seconds, a minute together, which a server's restart seldom outlasts.
 ATTEMPTS, FIRST_WAIT_SECONDS = 8, 0.5
@@ -110,7 +110,7 @@ def persist(attempt: Callable[[], None], uri: str, setting: str) -> None:
     """Call ``attempt`` until it ends without Interrupted, with growing waits in between.
 
     Raises:
-        ConfigurationError: ``ATTEMPTS`` attempts in a row brought nothing.
+        Unavailable: ``ATTEMPTS`` attempts in a row brought nothing.
     """
     number = 0
     while True:
@@ -120,7 +120,7 @@ def persist(attempt: Callable[[], None], uri: str, setting: str) -> None:
             number = 1 if error.advanced else number + 1
             if number >= ATTEMPTS:
                 remedy = f"Check the address and that the server runs. The last of {ATTEMPTS} attempts: {error}"
-                raise ConfigurationError(setting, uri, "a server that answers", remedy) from error
+                raise Unavailable(setting, uri, "a server that answers", remedy) from error
             wait = FIRST_WAIT_SECONDS * 2 ** (number - 1)
             events.message(f"{setting}: attempt {number} of {ATTEMPTS} failed ({error}); again in {wait:g} s")
             time.sleep(wait)

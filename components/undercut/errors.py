@@ -1,4 +1,4 @@
-"""The two failures a user meets: a setting or input that is wrong, and a candidate that is lost."""
+"""The failures a user meets: a setting or input that is wrong, a server that is away, a candidate that is lost."""
 
 
 class ConfigurationError(ValueError):
@@ -20,6 +20,10 @@ class ConfigurationError(ValueError):
     def within(self, mapping: str) -> "ConfigurationError":
         """Return the same error for a field that the user writes as an entry of ``mapping``."""
         return ConfigurationError(f"{mapping}.{self.field}", self.got, self.allowed, self.remedy)
+
+
+class Unavailable(ConfigurationError):
+    """A refusal that another attempt may not meet: a server does not answer, or something is in use."""
 
 
 class CandidateLost(Exception):

@@ -1,7 +1,6 @@
 """A student of any shape learns from its teacher: what every structure that keeps an encoder calls."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ class LearningConfig:
     state_weight: float = 1.0
     temperature: float = 2.0
     train_embeddings: bool = False
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: float = 120.0
     seed: int = 0
 
 
@@ -104,13 +103,14 @@ def training_folder(structure: str, teacher: Path, data: Path, settings: Mapping
     folder = workspace.home() / "checkpoints" / key
     with checkpoints.locked(folder):
         yield folder
-    shutil.rmtree(folder)
+    checkpoints.remove(folder)
 
 
 def remembered_answers(path: Path, teacher: Path, texts: list[str], layers: Sequence[int] = ()) -> Answers:
     """Return the teacher's answers, from the file that an interrupted training left if there is one."""
-    if not path.is_file():
+    if not checkpoints.recall(path):
         ask(teacher, texts, layers).save(path)
+        checkpoints.remember(path)
     return Answers.load(path)
 
 

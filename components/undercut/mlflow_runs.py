@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import psutil
 from undercut import artifacts, registry, workspace
 from undercut.costs import LedgerEntry, PriceBook
 from undercut.errors import ConfigurationError
+from undercut.mlflow_content import outcome, selection_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,18 +32,28 @@ NOTE_TAG = "mlflow.note.content"
 
 
 class Runs:
-    """The parent run and its children; creating it creates the parent.
+    """The parent run and its children; creating it creates the parent, unless ``run_id`` names one.
 
-    Methods raise MLflow's exceptions and may be called again with the same event.
+    ``step_run`` is a run of someone else's that stands for the one step that is written; it is not ended here.
+    Without a price book nothing is priced. Methods raise MLflow's exceptions and may be called again with the
+    same event.
     """
 
     def __init__(
-        self, client: "MlflowClient", experiment: str, name: str, tags: Mapping[str, str], price_book: PriceBook
+        self,
+        client: "MlflowClient",
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        price_book: PriceBook | None,
+        *,
+        run_id: str = "",
+        step_run: str = "",
     ) -> None:
-        self.client, self._price_book = client, price_book
-        self.experiment = registry.experiment_id(client, experiment)
+        self.client, self._price_book, self._step_run = client, price_book, step_run
+        self.experiment = "" if step_run else registry.experiment_id(client, experiment)
         code = {"code_digest": workspace.code_digest()[:12]}
-        self.run_id = self._create(name, time.time(), {**code, **tags})
+        self.run_id = run_id or step_run or self._create(name, time.time(), {**code, **tags})
         self._children: dict[str, str] = {}
         self._open: set[str] = set()
         self._pending: dict[str, list[Metric]] = defaultdict(list)
@@ -77,6 +88,8 @@ class Runs:
     def _child(self, event: Event) -> str:
         """Return the child run of the event's task; create it at the task's first event."""
         task = event["task"]
+        if self._step_run:
+            return self._step_run
         if task not in self._children:
             name = " · ".join(part for part in (event["step"], event["detail"]) if part)
             tags = {"mlflow.parentRunId": self.run_id, "step": event["step"], "detail": event["detail"]}
@@ -111,7 +124,7 @@ class Runs:
             "energy_joules": use["energy_joules"],
         }
         try:
-            figures["usd"] = self._price_book.cost_usd(use)
+            figures["usd"] = self._price_book.cost_usd(use) if self._price_book else None
         except ConfigurationError as error:  # the price book does not know this accelerator
             self._note(run, str(error))
         for name, value in figures.items():
@@ -137,7 +150,8 @@ class Runs:
                 self.client.log_artifact(self.run_id, str(path))
 
     def _terminate(self, run: str, status: str, at: float) -> None:
-        self.client.set_terminated(run, status, int(at * 1000))
+        if run != self._step_run:
+            self.client.set_terminated(run, status, int(at * 1000))
         self._open.discard(run)
 
     def _note(self, run: str, text: str) -> None:
@@ -205,42 +219,3 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
         else:
             result[f"{prefix}{key}"] = value
     return result
-
-
-def outcome(output: Path) -> tuple[dict[str, float], dict[str, object]]:
-    """Return the figures and the facts that an artifact folder's manifest states (none: no manifest)."""
-    name = artifacts.manifest_name(output)
-    if name is None:
-        return {}, {}
-    manifest = artifacts.load(output, name)
-    shown = ("digest", "lost", "chosen", "sentence", "reason", "version", "method")
-    facts = {key: manifest[key] for key in shown if manifest.get(key)}
-    figures: dict[str, float] = dict(_numbers(manifest.get("metrics", {}).items()))
-    figures |= dict(_numbers((key, manifest.get(key)) for key in ("bytes", "parameter_count", "rows_kept")))
-    return figures, facts
-
-
-def _numbers(items: Iterable[tuple[str, object]]) -> Iterable[tuple[str, float]]:
-    for name, value in items:
-        if isinstance(value, Mapping) and {"value", "low", "high"} <= value.keys():
-            yield from ((name, value["value"]), (f"{name}_low", value["low"]), (f"{name}_high", value["high"]))
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield name, value
-
-
-def selection_text(selection: Mapping[str, Any]) -> str:
-    """Return the choice in Markdown: the sentence, and the table of candidates."""
-    metric = f"{selection['bar']['metric'].replace('_', ' ')} ({selection['bar']['confidence']:.0%} interval)"
-    header = f"| candidate | {metric} | latency | price per million requests | verdict |"
-    lines = [selection["sentence"], "", header, "|---|---|---|---|---|"]
-    for row in selection["candidates"]:
-        if row["verdict"] == "lost":
-            lines.append(f"| {row['candidate']} | | | | lost: {row['reason']} |")
-            continue
-        value = row["metric"]
-        quality = f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
-        cells = [row["candidate"], quality, f"{row['latency_ms']:.3g} ms", f"${row['usd_per_million_requests']:.4g}"]
-        cells.append(row["verdict"])
-        chosen = row["verdict"] == "chosen"
-        lines.append(f"| {' | '.join(f'**{cell}**' if chosen else cell for cell in cells)} |")
-    return "\n".join(lines)

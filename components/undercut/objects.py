@@ -70,13 +70,20 @@ def from_objects(uri: str, field: str, pinned: str) -> Path:
         return _assemble({name: _fetch(client, bucket, key + name, field, "") for name in keys}, place)
 
 
-def connect() -> Any:
-    """Return a client of the S3 server that the environment names; nothing is sent until its first call."""
+def connect(connect_timeout: float = 10, read_timeout: float = 60, attempts: int = 4) -> Any:
+    """Return boto3's client of the object store that the environment names.
+
+    Args:
+        connect_timeout: seconds.
+        read_timeout: seconds without a byte of an answer.
+        attempts: how often boto3 tries by itself; a stopped server takes all of them within a second.
+    """
     own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     config = Config(
-        connect_timeout=10,
-        read_timeout=60,
-        retries={"mode": "adaptive", "max_attempts": 3},
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        retries={"mode": "adaptive", "total_max_attempts": attempts},
+        request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={"addressing_style": "path" if own else "auto"},
     )
@@ -89,7 +96,7 @@ def _fetch(client: Any, bucket: str, key: str, field: str, pinned: str) -> Path:
 
     @contextlib.contextmanager
     def open_object(have: Have) -> Iterator[Opened]:
-        with _explained(uri, field):
+        with explained(uri, field):
             head = client.head_object(Bucket=bucket, Key=key)
             same = have.version == head["ETag"]
             if have.complete and same:
@@ -107,13 +114,22 @@ def _fetch(client: Any, bucket: str, key: str, field: str, pinned: str) -> Path:
 
 
 def _chunks(body: Any, uri: str, field: str) -> Iterator[bytes]:
-    with _explained(uri, field):
+    with explained(uri, field):
         yield from body.iter_chunks(_CHUNK)
 
 
 @contextlib.contextmanager
-def _explained(uri: str, field: str) -> Iterator[None]:
-    """Turn boto3's errors into ours: what another attempt may mend, and what the user must."""
+def explained(uri: str, field: str) -> Iterator[None]:
+    """Turn boto3's errors into ours: what another attempt may mend, and what the user must.
+
+    Args:
+        uri: what is read or written.
+        field: the setting that names it.
+
+    Raises:
+        Interrupted: the connection broke, or the server could not answer now.
+        ConfigurationError: it is not there, may not be read, or there are no credentials.
+    """
     try:
         yield
     except _BROKEN as error:
@@ -137,7 +153,7 @@ def _list(client: Any, bucket: str, prefix: str, uri: str, field: str) -> list[s
 
     def attempt() -> None:
         found.clear()
-        with _explained(uri, field):
+        with explained(uri, field):
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 found.update((entry["Key"].removeprefix(prefix), entry["Size"]) for entry in page.get("Contents", []))
 

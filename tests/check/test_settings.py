@@ -10,7 +10,6 @@ GOOD = {
     "prices": {"devices": {"cpu-core": {"usd_per_hour": 0.05}}, "hosted": []},
     "hardware": "cpu-core",
     "traffic": "online",
-    "target": "local",
 }
 
 
@@ -26,7 +25,6 @@ def test_good_settings_give_the_price_of_this_machine() -> None:
         ({"prices": {"devices": {}}}, "prices.devices"),
         ({"hardware": "nvidia-b300"}, "prices.devices"),
         ({"traffic": "rush-hour"}, "traffic"),
-        ({"target": "moon"}, "target"),
     ],
 )
 def test_a_wrong_setting_is_named(change: dict, field: str) -> None:
@@ -54,6 +52,8 @@ def test_good_settings_of_stages() -> None:
         ({"finetune": {"epochs": 2.5}}, "finetune_settings.epochs"),
         ({"finetune": {"seed": 2}}, "finetune_settings.seed"),
         ({"transfer": {"epochs": 1}, "finetune": {"method": "prefix"}}, "finetune_settings.method"),
+        ({"tune": {"methods": "lora"}, "finetune": {"train_embeddings": True}}, "tune_settings.train_embeddings"),
+        ({"pretrain": {"epochs": 1, "sequence_length": 4}}, "pretrain_settings.sequence_length"),
     ],
 )
 def test_a_wrong_setting_of_a_stage_is_named(change: dict, field: str) -> None:

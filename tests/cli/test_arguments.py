@@ -147,8 +147,8 @@ def test_every_recipe_fits_its_pipeline(lifecycle: PipelineFile) -> None:
 
 def test_steps_are_counted(lifecycle: PipelineFile, source: Path) -> None:
     arguments = resolve(lifecycle, None, ["--source", str(source), "--candidates", "linear,finetuned"])
-    # check, ingest, pretrain, transfer, tune, finetune; three for each candidate; profile, select, deploy, report.
-    assert lifecycle.steps(arguments) == 6 + 2 * 3 + 4
+    # allocate, check, ingest, pretrain, transfer, tune, finetune; three for each candidate; profile, select, deploy, report.
+    assert lifecycle.steps(arguments) == 7 + 2 * 3 + 4
 
 
 @pytest.mark.parametrize("content", ["", "from kfp import dsl\n"])

@@ -18,11 +18,21 @@ from tests.conftest import clean_environment, small_rows
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / "pipelines" / "lifecycle.py"
+# The environment's secrets, which steps may use and must not repeat.
+SECRETS = (
+    "AWS_SECRET_ACCESS_KEY",
+    "HF_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD",
+    "UNDERCUT_SQL_PASSWORD",
+    "UNDERCUT_KFP_TOKEN",
+)
+PLANTED = "planted-4f1d-secret"
 UNDERCUT = [sys.executable, "-c", "from undercut.cli.main import main; main()"]
 
 
 def undercut(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**clean_environment(), "UNDERCUT_HOME": str(home), "COLUMNS": "160"}
+    secrets = {name: f"{PLANTED}-{name}" for name in SECRETS}
+    environment = {**clean_environment(), **secrets, "UNDERCUT_HOME": str(home), "COLUMNS": "160"}
     return subprocess.run([*UNDERCUT, *arguments], capture_output=True, text=True, env=environment, cwd=ROOT)
 
 
@@ -92,6 +102,16 @@ def test_it_ends_with_a_choice_and_the_proof(finished: Path) -> None:
     assert {c["candidate"]: c["verdict"] for c in selection["candidates"]}["finetuned/as-is"] == "passed"
     prices = {c["candidate"]: c["usd_per_million_requests"] for c in selection["candidates"]}
     assert prices["linear/as-is"] < prices["finetuned/as-is"]
+
+
+@pytest.mark.slow
+def test_a_planted_secret_is_written_nowhere(finished: Path) -> None:
+    """Not in the output, the logs, the artifacts, the report, MLflow's store, nor the compiled pipeline."""
+    done = undercut(finished.parent / "other", "compile", str(PIPELINE), "-o", str(finished.parent / "compiled.yaml"))
+    assert done.returncode == 0
+    files = [path for path in finished.parent.rglob("*") if path.is_file()]
+    assert {"mlflow.db", "kfp.log", "events.jsonl", "report.html", "compiled.yaml"} <= {path.name for path in files}
+    assert [path for path in files if PLANTED.encode() in path.read_bytes()] == []
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from undercut.cli import cluster_commands, compile_flags
 from undercut.errors import ConfigurationError
 
 RECIPES = Path("pipelines/recipes")
@@ -27,6 +28,8 @@ app = typer.Typer(
     help="Raw text in, the cheapest language model that still passes your quality bar out.",
     epilog="Start with: undercut run pipelines/lifecycle.py --recipe pipelines/recipes/customer_service.yaml",
 )
+
+cluster_commands.register(app)
 
 PipelinePath = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="A pipeline file, such as pipelines/lifecycle.py")
@@ -42,6 +45,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what would run, run nothing.")
     ] = False,
+    runner: Annotated[
+        str, typer.Option(help="Where steps run: process, or docker for containers of the train image.")
+    ] = "process",
 ) -> None:
     """Run a pipeline on this machine.
 
@@ -54,12 +60,14 @@ def run(
     from undercut.cli.listing import arguments_table, inputs_text
     from undercut.cli.pipeline_file import load_pipeline
     from undercut.cli.run import run_pipeline
+    from undercut.cli.runners import check_runner, containers
 
     if "--help" in (pipeline, *context.args):
         typer.echo(context.get_help())
         if pipeline != "--help":
             Console(highlight=False).print(inputs_text(load_pipeline(pipeline)))
         return
+    check_runner(runner)
     loaded = load_pipeline(pipeline)
     arguments = loaded.checked(pinned(loaded, resolve(loaded, recipe, context.args)))
     console = _console()
@@ -67,7 +75,7 @@ def run(
         console.print(arguments_table(loaded.inputs, arguments))
         console.print(f"{loaded.name}: about {loaded.steps(arguments)} steps. Everything checked, nothing run.")
         return
-    folder = run_pipeline(loaded, arguments, recipe, console)
+    folder = run_pipeline(loaded, arguments, recipe, console, containers(runner, loaded, arguments, console))
     record = runs.read(folder)
     if record["status"] == "failed":
         summary.show_failure(folder, record, Console(stderr=True, highlight=False))
@@ -81,16 +89,28 @@ def compile_(
     pipeline: PipelinePath,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the compiled pipeline (YAML).")],
     recipe: RecipePath = None,
+    image: compile_flags.Image = "",
+    cache_pvc: compile_flags.CachePvc = "",
+    spot: compile_flags.Spot = False,
+    team: compile_flags.Team = "",
+    retries: compile_flags.Retries = 2,
+    longest_hours: compile_flags.LongestHours = 48,
+    shared_memory: compile_flags.SharedMemory = "2Gi",
+    image_pull_secret: compile_flags.PullSecret = "",
 ) -> None:
     """Compile a pipeline for Kubeflow; a recipe and flags become its defaults."""
     from undercut.cli.arguments import merged
     from undercut.cli.pipeline_file import load_pipeline
 
-    loaded = load_pipeline(pipeline)
+    flags = (image, cache_pvc, spot, team, retries, longest_hours, shared_memory, image_pull_secret)
+    loaded = load_pipeline(pipeline, compile_flags.compile_options(*flags, recipe))
     output.parent.mkdir(parents=True, exist_ok=True)
     arguments = loaded.checked(merged(loaded, recipe, context.args))
     changed = {n: v for n, v in arguments.items() if v != loaded.inputs[n].default}
     loaded.compile(output, changed)
+    for name in loaded.uris:
+        if arguments[name] and "://" not in arguments[name]:
+            typer.echo(f"{name} is a path of this machine: pods will not find it. Give a URI, such as s3://", err=True)
     typer.echo(f"{output}: {loaded.name}, {len(loaded.inputs)} inputs. Upload it in the Kubeflow UI under Pipelines.")
 
 
@@ -102,13 +122,15 @@ def serve(
     threads: Annotated[int, typer.Option(help="Threads of one prediction.")] = 1,
 ) -> None:
     """Serve the champion over HTTP (KServe's V1 and V2 protocols), until Ctrl-C."""
-    from undercut import registry, serving
+    from undercut import registry
     from undercut.cli import runs
+    from undercut.serving.server import serve as start
+    from undercut.serving.settings import ServeConfig
 
     name = model or runs.read(runs.find(""))["arguments"]["model_name"]
     folder, version = registry.champion_folder(name)
     typer.echo(f"{name} version {version.number}, from the registry", err=True)
-    serving.serve(folder, name, port, host, threads, version.digest)
+    start(ServeConfig(model=folder, name=name, port=port, host=host, threads=threads, digest=version.digest))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
+from undercut.cluster.options import CompileOptions, compiling
 from undercut.errors import ConfigurationError
 
 # KFP's names of types, as they stand in compiled pipelines, and what a person calls them.
@@ -23,6 +25,9 @@ TYPES = {
     "LIST": "list",
     "STRUCT": "mapping",
 }
+
+
+LONG = 300  # characters of a default in a description
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,15 @@ class PipelineFile:
         return dict(arguments) if check is None else dict(check(arguments))
 
     def compile(self, target: Path, arguments: Mapping[str, Any]) -> None:
-        """Write the compiled pipeline; ``arguments`` become its defaults."""
+        """Write the compiled pipeline; ``arguments`` become its defaults.
+
+        KFP's form shows each input's name and type alone, and the pipeline's description above them: that
+        therefore says what each input means.
+        """
+        lines = [
+            f"- {i.name} ({_about(i, arguments.get(i.name, i.default))}): {i.description}" for i in self.inputs.values()
+        ]
+        self.pipeline.pipeline_spec.pipeline_info.description = "\n".join([self.description, "", "Inputs:", *lines])
         compiler.Compiler().compile(self.pipeline, str(target), pipeline_parameters=dict(arguments) or None)
 
     def steps(self, arguments: Mapping[str, Any]) -> int:
@@ -78,8 +91,12 @@ class PipelineFile:
         return _steps(self.pipeline.pipeline_spec.root.dag, self.pipeline.pipeline_spec.components, arguments)
 
 
-def load_pipeline(path: str) -> PipelineFile:
+def load_pipeline(path: str, options: CompileOptions | None = None) -> PipelineFile:
     """Load a pipeline file.
+
+    Args:
+        path: the file.
+        options: what it is compiled for Kubeflow with; None where it runs on this machine.
 
     Raises:
         ConfigurationError: there is no such file, or not exactly one pipeline in it.
@@ -92,12 +109,19 @@ def load_pipeline(path: str) -> PipelineFile:
         raise ConfigurationError("pipeline", path, "a Python file (.py)", "Compiled YAML runs on a cluster, not here")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    with compiling(options):
+        spec.loader.exec_module(module)
     found = {v.name: v for v in vars(module).values() if isinstance(v, GraphComponent)}
     if len(found) != 1:
         raise ConfigurationError("pipeline", path, f"a file with one pipeline (it has {len(found)})")
     (pipeline,) = found.values()
     return PipelineFile(path=file, module=module, pipeline=pipeline, inputs=_inputs(pipeline))
+
+
+def _about(item: Input, value: Any) -> str:
+    shown = "" if value in (None, "", [], {}) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    default = f"default {shown if len(shown) <= LONG else shown[:LONG] + ' …'}" if shown else "default empty"
+    return f"{TYPES[item.kind]}; {'required' if value is None else default}"
 
 
 def _nearby(file: Path) -> str:

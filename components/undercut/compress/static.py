@@ -40,7 +40,7 @@ class StaticConfig:
     batch_tokens: int = 2048
     label_weight: float = 0.5
     temperature: float = 1.0
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: float = 120.0
     seed: int = 0
 
 

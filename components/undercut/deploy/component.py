@@ -36,6 +36,7 @@ def deploy(
     load_check_clients: int = 8,
     maximum_p95_ms: float = 1000.0,
     maximum_error_share: float = 0.0,
+    teacher: dsl.Input[dsl.Model] = None,
     settings: dict = {},  # noqa: B006
 ):
     """Register the chosen model, test it over HTTP, and make it champion if it is better or cheaper.
@@ -70,6 +71,7 @@ def deploy(
         load_check_clients: How many requests it keeps in flight.
         maximum_p95_ms: 95th percentile of the load check's latency at most, in milliseconds.
         maximum_error_share: Share of the load check's requests that may fail.
+        teacher: The fine-tuned model; kept beside the registered version, so that a later training can go on from it.
         settings: Entries that stand in for the arguments of their names.
     """
     arguments = locals()
@@ -80,6 +82,7 @@ def deploy(
     from undercut.hyperparameters import from_arguments
     from undercut.steps import step
 
+    kept = Path(teacher.path) if teacher else None
     with step("deploy", model_name, inputs=[chosen.path, selection.path, data.path], output=deployment.path):
         config = from_arguments(DeployConfig, arguments, settings=settings)
-        deploy(Path(chosen.path), Path(selection.path), Path(data.path), Path(deployment.path), config)
+        deploy(Path(chosen.path), Path(selection.path), Path(data.path), Path(deployment.path), config, kept)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from undercut import artifacts, events, registry
 from undercut.bar import TRAFFIC
+from undercut.companions import Origin
 from undercut.deploy.promotion import Challenger, Promotion, promote
 from undercut.deploy.registration import register
 from undercut.deploy.settings import DeployConfig
 from undercut.deploy.smoke_test import SmokeTestError, smoke_test
 from undercut.deploy.stages import report
 from undercut.deploy.targets import Tested, target_of
-from undercut.errors import ConfigurationError
+from undercut.errors import ConfigurationError, Unavailable
 from undercut.predictors import Predictor, load_predictor
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 SMOKE_ROWS = 20
 
 
-def deploy(chosen: Path, selection: Path, data: Path, output: Path, config: DeployConfig) -> None:
+def deploy(
+    chosen: Path, selection: Path, data: Path, output: Path, config: DeployConfig, teacher: Path | None = None
+) -> None:
     """Deploy the selection's choice.
 
     Args:
@@ -35,6 +38,7 @@ def deploy(chosen: Path, selection: Path, data: Path, output: Path, config: Depl
         data: the dataset; its test rows decide between champion and challenger.
         output: receives ``deployment.json``.
         config: settings.
+        teacher: the fine-tuned model, kept beside the registered version for a later training to go on from.
 
     Raises:
         ConfigurationError: a folder was tampered with, nothing was selected, or MLflow cannot be reached.
@@ -52,7 +56,8 @@ def deploy(chosen: Path, selection: Path, data: Path, output: Path, config: Depl
     with _run(client, config.model_name) as run_id:
         _check_task(client, config.model_name, model["labels"])
         report("registering")
-        version = register(client, chosen, choice, len(texts), config.model_name, run_id)
+        origin = Origin(data=data, teacher=teacher)
+        version = register(client, chosen, choice, len(texts), config.model_name, run_id, origin)
         report("testing the server")
         asked = texts[:: max(1, len(texts) // SMOKE_ROWS)][:SMOKE_ROWS]
         predictor, smoke = _tested(client, version, asked)
@@ -102,7 +107,7 @@ def _run(client: "MlflowClient", name: str) -> Iterator[str]:
     except MlflowException as error:
         allowed = "an MLflow server that answers, or no value for the workspace's own store"
         uri = registry.shown(client.tracking_uri)
-        raise ConfigurationError("MLFLOW_TRACKING_URI", uri, allowed, "Start the server and run again") from error
+        raise Unavailable("MLFLOW_TRACKING_URI", uri, allowed, "Start the server and run again") from error
     status = "FAILED"
     try:
         yield run_id

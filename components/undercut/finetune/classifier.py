@@ -8,7 +8,6 @@ weights are the model.
 
 import json
 import math
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from undercut import artifacts, checkpoints, events, workspace
+from undercut import artifacts, checkpoints, distributed, events, workspace
 from undercut.base_models import find_base, longest_text
 from undercut.classifiers import classification_task, fit_method, load_base, prepared
 from undercut.costs import LIMITS
@@ -27,6 +26,9 @@ from undercut.finetune.settings import FinetuneConfig
 from undercut.fitting import FitConfig, FitResult
 from undercut.tasks.protocol import Encoded
 from undercut.training import LoopConfig
+
+# What is kept of the first pass: the best epoch's weights, and then, as a sign that they are whole, its result.
+CHOSEN = ("chosen.safetensors", "chosen.json")
 
 
 def finetune(
@@ -82,7 +84,7 @@ def finetune(
     }
     output.mkdir(parents=True, exist_ok=True)
     manifest = methods.write(model, output, adapter, content, config.adapter, base)
-    shutil.rmtree(folder)
+    checkpoints.remove(folder)
     events.message(method)
     return manifest
 
@@ -120,6 +122,8 @@ def _two_passes(
     if not (folder / "chosen.json").is_file():
         methods.save_trained(model, folder / "chosen.safetensors")
         artifacts.write_json(folder / "chosen.json", asdict(result))
+        for name in CHOSEN:
+            checkpoints.remember(folder / name)
     events.message(f"epoch {result.best_epoch} was best: training again from the base on train and validation")
     both = Encoded(
         ids=[*train.ids, *held.ids],
@@ -155,8 +159,13 @@ def _second_pass_failed(first: FitResult, second: FitResult) -> str:
 
 def _remembered(folder: Path) -> FitResult | None:
     """Return the first pass's result if an interrupted run had finished that pass."""
-    path = folder / "chosen.json"
-    if not path.is_file():
+
+    def found() -> dict[str, Any] | None:
+        complete = all(checkpoints.recall(folder / name) for name in CHOSEN)
+        return json.loads((folder / "chosen.json").read_text()) if complete else None
+
+    result = distributed.of_first(found)
+    if result is None:
         return None
     events.message("the epoch was chosen by an interrupted run")
-    return FitResult(**json.loads(path.read_text()))
+    return FitResult(**result)

@@ -31,10 +31,11 @@ def finetune(
     max_seconds: float = 0.0,
     budget_usd: float = 0.0,
     usd_per_hour: float = 0.0,
-    checkpoint_seconds: float = 30.0,
+    checkpoint_seconds: float = 120.0,
     seed: int = 0,
     settings: dict = {},  # noqa: B006
     hyperparameters: dict = {},  # noqa: B006
+    resources: dict = {},  # noqa: B006
 ):
     """Fine-tune a pretrained encoder for text classification; resumes an interrupted training.
 
@@ -63,20 +64,20 @@ def finetune(
         max_seconds: stop after this many seconds of training; 0 for no limit.
         budget_usd: stop after this many US dollars of training; 0 for no limit.
         usd_per_hour: this machine's price, for budget_usd.
-        checkpoint_seconds: seconds between checkpoints.
+        checkpoint_seconds: seconds between checkpoints, which is what a lost machine costs at most; 0 for none.
         seed: of the new layers, the order of batches and dropout.
         settings: each stands in for the argument of its name.
         hyperparameters: what tune found; stands before settings.
+        resources: what a node may reserve, and how many: accelerator, accelerator_count, cpu, memory, nodes, processes.
     """
-    from pathlib import Path
-
     from undercut.steps import step
 
     inputs = [artifact.path for artifact in (data, base, tuning) if artifact]
     with step("finetune", inputs=inputs, output=model.path):
-        from undercut.finetune.classifier import finetune
         from undercut.finetune.settings import FinetuneConfig
         from undercut.hyperparameters import from_arguments
+        from undercut.launch import launch
 
         config = from_arguments(FinetuneConfig, locals(), settings=settings, hyperparameters=hyperparameters)
-        finetune(Path(data.path), Path(model.path), config, Path(adapter.path), Path(base.path) if base else None)
+        outputs = {"output": model, "adapter": adapter}
+        launch("finetune", resources, {"data": data, "made": base}, outputs, config=config)

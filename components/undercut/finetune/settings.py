@@ -36,7 +36,7 @@ class FinetuneConfig:
     max_seconds: float = 0.0
     budget_usd: float = 0.0
     usd_per_hour: float = 0.0
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: float = 120.0
     seed: int = 0
 
     def __post_init__(self) -> None:

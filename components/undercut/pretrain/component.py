@@ -26,9 +26,10 @@ def pretrain(
     max_seconds: float = 0.0,
     budget_usd: float = 0.0,
     usd_per_hour: float = 0.0,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: float = 120.0,
     seed: int = 0,
     settings: dict = {},  # noqa: B006
+    resources: dict = {},  # noqa: B006
 ):
     """Pretrain a language model from scratch on text without labels; resumes an interrupted training.
 
@@ -52,9 +53,10 @@ def pretrain(
         max_seconds: stop after this many seconds of training; 0 for no limit.
         budget_usd: stop after this many US dollars of training; 0 for no limit.
         usd_per_hour: this machine's price, for budget_usd.
-        checkpoint_seconds: seconds between checkpoints.
+        checkpoint_seconds: seconds between checkpoints, which is what a lost machine costs at most; 0 for none.
         seed: of the weights, the order of rows and the masks.
         settings: each stands in for the argument of its name.
+        resources: what a node may reserve, and how many: accelerator, accelerator_count, cpu, memory, nodes, processes.
     """
     from pathlib import Path
 
@@ -62,12 +64,11 @@ def pretrain(
 
     with step("pretrain", inputs=[data.path], output=model.path):
         from undercut.hyperparameters import from_arguments
+        from undercut.launch import launch
         from undercut.pretrain.left_out import left_out
         from undercut.pretrain.settings import PretrainConfig
 
         config = from_arguments(PretrainConfig, locals(), settings=settings)
         if not config.epochs:
             return left_out(Path(model.path), config)  # without seconds of imports
-        from undercut.pretrain.language_model import pretrain
-
-        pretrain(Path(data.path), Path(model.path), config)
+        launch("pretrain", resources, {"data": data}, {"output": model}, config=config)

@@ -79,17 +79,18 @@ def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Mani
             **content,
         },
     )
-    shutil.rmtree(folder)
+    checkpoints.remove(folder)
     return manifest
 
 
 def _tokenizer(files: list[Path], folder: Path, config: PretrainConfig) -> Tokenizer:
     path = folder / "tokenizer.json"
-    if not path.is_file():
+    if not checkpoints.recall(path):
         special = (causal_lm.END,) if config.causal else SPECIAL
         tokenizer = train_tokenizer(files, config.tokenizer, config.vocabulary_size, config.lowercase, special)
         tokenizer.save(str(path.with_suffix(".partial")))
         path.with_suffix(".partial").replace(path)
+        checkpoints.remember(path)
     return Tokenizer.from_file(str(path))
 
 

@@ -64,7 +64,7 @@ class PretrainConfig:
     max_seconds: float = 0.0
     budget_usd: float = 0.0
     usd_per_hour: float = 0.0
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = 120.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class PretrainConfig:
         if self.epochs < 0:
             raise ConfigurationError("epochs", self.epochs, "a whole number from 0", "0 leaves pretraining out")
         if self.epochs:
-            assert self.plan.max_seconds >= 0, self
+            _ = self.plan  # building it checks it
 
     @property
     def causal(self) -> bool:

@@ -89,7 +89,7 @@ def transfer(unlabelled: Path, data: Path, output: Path, config: TransferConfig)
         "lost": "",
     }
     manifest = artifacts.seal(output, artifacts.MODEL, content)
-    shutil.rmtree(folder)
+    checkpoints.remove(folder)
     return manifest
 
 

@@ -37,7 +37,7 @@ def tune(
     max_seconds: float = 0.0,
     budget_usd: float = 0.0,
     usd_per_hour: float = 0.0,
-    checkpoint_seconds: float = 30.0,
+    checkpoint_seconds: float = 120.0,
     study_url: str = "",
     seed: int = 0,
     settings: dict = {},  # noqa: B006
@@ -76,7 +76,7 @@ def tune(
         max_seconds: stop after this many seconds of training, all trials and workers together; 0 for no limit.
         budget_usd: stop after this many US dollars of training; 0 for no limit.
         usd_per_hour: this machine's price.
-        checkpoint_seconds: seconds between checkpoints.
+        checkpoint_seconds: seconds between checkpoints, which is what a lost machine costs at most; 0 for none.
         study_url: postgresql:// address without a password, for workers that share the search; empty for
             the environment's UNDERCUT_STUDY_URL, or else SQLite in the workspace.
         seed: of the search, the sample, the new layers, the order of batches and dropout.

@@ -77,7 +77,7 @@ class TuneConfig:
     max_seconds: float = 0.0
     budget_usd: float = 0.0
     usd_per_hour: float = 0.0
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: float = 120.0
     study_url: str = ""
     seed: int = 0
 

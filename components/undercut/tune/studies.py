@@ -5,11 +5,13 @@ a study. Limits are not in it: a search that ran out of time goes on when it get
 
 A worker that died in the middle of a trial leaves it marked as running. On SQLite the study's lock
 tells that nobody runs it; on PostgreSQL a trial is given up once its heartbeat has stopped. The
-trial is then failed and its hyperparameters are tried again.
+trial is then failed and its hyperparameters are tried again. Where checkpoints are stored, SQLite's file is
+stored with them as each trial begins, so that a pod with an empty disk goes on with the trial that was cut off.
 """
 
 import contextlib
 import os
+import sqlite3
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +26,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from undercut import checkpoints, events
-from undercut.errors import ConfigurationError
+from undercut.errors import ConfigurationError, Unavailable
 from undercut.tune.attempts import origin
 from undercut.tune.settings import TuneConfig
 from undercut.tune.space import SeededSampler, pruner
@@ -32,6 +34,7 @@ from undercut.tune.space import SeededSampler, pruner
 VARIABLE = "UNDERCUT_STUDY_URL"
 HEARTBEAT_SECONDS = 15
 ATTEMPTS = 3
+FILE = "study.db"
 _LOCK = 0x756E6463  # any number that all workers agree on
 
 
@@ -84,11 +87,26 @@ def opened(name: str, folder: Path, config: TuneConfig) -> Iterator[Study]:
             yield _shared(name, url, config)
             return
         with checkpoints.locked(folder):
-            study = _study(name, RDBStorage(f"sqlite:///{folder / 'study.db'}"), config)
+            checkpoints.recall(folder / FILE)
+            study = _study(name, RDBStorage(f"sqlite:///{folder / FILE}"), config)
             for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 study.tell(trial.number, state=TrialState.FAIL)
                 retry(study, trial)
             yield study
+
+
+def keep(folder: Path, config: TuneConfig) -> None:
+    """Store the study as it is now beside its trials' checkpoints, where it is SQLite's and a pod may vanish."""
+    if checkpoints.store() is None or server_url(config.study_url) is not None:
+        return
+    snapshot = folder / "study.copy"
+    with (
+        contextlib.closing(sqlite3.connect(folder / FILE)) as source,
+        contextlib.closing(sqlite3.connect(snapshot)) as target,
+    ):
+        source.backup(target)
+    checkpoints.remember(folder / FILE, snapshot)
+    snapshot.unlink()
 
 
 def _study(name: str, storage: RDBStorage, config: TuneConfig) -> Study:
@@ -118,7 +136,7 @@ def _shared(name: str, url: URL, config: TuneConfig) -> Study:
             return _study(name, storage, config)
     except DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
-        raise ConfigurationError(
+        raise Unavailable(
             VARIABLE, _shown(url), "a PostgreSQL that answers and lets tables be made", f"It says: {reason}"
         ) from None
     finally:

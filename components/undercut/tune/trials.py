@@ -1,7 +1,6 @@
 """One trial: train with its hyperparameters, report each epoch, stop early where it is not worth more."""
 
 import base64
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from undercut.training import LoopConfig
 from undercut.tune.attempts import origin, repeats
 from undercut.tune.settings import TuneConfig
 from undercut.tune.space import suggest
-from undercut.tune.studies import waiting
+from undercut.tune.studies import keep, waiting
 
 CLAIMED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
@@ -103,6 +102,7 @@ def objective(trial: Trial, study: Study, material: Material, config: TuneConfig
         raise SurplusTrial
     parameters = suggest(trial, config)
     first = int(trial.user_attrs.get("retry_of", trial.number))
+    keep(material.checkpoints, config)
     shown = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in parameters.items())
     events.message(f"trial {trial.number + 1} of {config.trials}{' (the defaults)' if first == 0 else ''}: {shown}")
     with events.part(len(earlier), config.trials, f"trial-{trial.number}"):
@@ -143,7 +143,7 @@ def _train(
             material.base, material.labels, material.task, material.train, material.held, fitting, folder,
             config.train_embeddings, watch, config.adapter(parameters.get("method", "full")), config.max_length,
         )  # fmt: skip
-        shutil.rmtree(folder)
+        checkpoints.remove(folder)
     out_of_time = result.stopped_by == "max_seconds"
     trial.set_user_attr("stopped_by", "pruner" if pruned and not out_of_time else result.stopped_by)
     if out_of_time:

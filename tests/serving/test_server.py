@@ -17,7 +17,7 @@ import pytest
 import requests
 from undercut import artifacts
 from undercut.predictors import load_predictor
-from undercut.serving import main
+from undercut.serving.__main__ import main
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 TEXTS = ["where is my refund", "stop the order please", "has it shipped yet"]
@@ -202,8 +202,8 @@ def test_it_ends_with_the_process_named(linear_model: Path, tmp_path: Path) -> N
 
 def test_no_torch_for_a_linear_model(linear_model: Path) -> None:
     code = (
-        "import sys, undercut.serving as s; from pathlib import Path\n"
-        "s.load_predictor(Path(sys.argv[1])).probabilities(['x'])\n"
+        "import sys, undercut.serving.server; from undercut.serving.loading import load_model; from pathlib import Path\n"
+        "load_model(Path(sys.argv[1]), threads=1)\n"
         "print({'torch', 'transformers', 'sklearn', 'mlflow'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(linear_model)], capture_output=True, text=True, check=True)

@@ -1,0 +1,45 @@
+from typing import Any
+
+import pytest
+from undercut.errors import ConfigurationError
+from undercut.resources import DEFAULTS, Resources, parse_resources
+
+
+def test_nothing_asked_is_the_defaults() -> None:
+    assert parse_resources({}) == parse_resources(DEFAULTS)
+    assert parse_resources({}).processes_per_node == 1
+
+
+def test_numbers_come_as_a_pipeline_hands_them_on() -> None:
+    asked = parse_resources(
+        {"accelerator": "nvidia.com/mig-1g.10gb", "accelerator_count": 2.0, "cpu": 4.0, "nodes": 3.0}
+    )
+    assert (asked.accelerator_count, asked.cpu, asked.nodes, asked.processes_per_node) == (2, "4", 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"memory": "4GB"}, ["resources.memory", "4GB", "8Gi"]),
+        ({"cpu": "0"}, ["resources.cpu", "above zero"]),
+        ({"cpu": True}, ["resources.cpu", "text"]),
+        ({"accelerator": "gpu", "accelerator_count": 1}, ["resources.accelerator", "nvidia.com/gpu"]),
+        ({"accelerator": "nvidia.com/gpu"}, ["resources.accelerator", "both, or neither"]),
+        ({"accelerator_count": 1}, ["both, or neither"]),
+        ({"nodes": 0}, ["resources.nodes", "from 1"]),
+        ({"nodes": 1.5}, ["resources.nodes", "whole number"]),
+        ({"secret": ""}, ["resources.secret", "Secret"]),
+        ({"node_selector": {"gpu": 1}}, ["resources.node_selector.gpu"]),
+        ({"tolerations": [{"key": "gpu", "effect": "Never"}]}, ["resources.tolerations", "NoSchedule"]),
+        ({"tolerations": [{"effect": "NoSchedule"}]}, ["a key, or operator Exists"]),
+        ({"acelerator": "x"}, ["resources.acelerator", "Did you mean accelerator"]),
+    ],
+)
+def test_what_kubernetes_would_refuse_is_refused(entries: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        parse_resources(entries)
+    assert all(word in str(refused.value) for word in words), str(refused.value)
+
+
+def test_every_default_is_an_entry() -> None:
+    assert set(DEFAULTS) == set(Resources.__dataclass_fields__)
