@@ -27,6 +27,8 @@ import kmock
 from jsonschema import Draft202012Validator
 from undercut import objects
 
+from tests.seaweedfs import free_port
+
 NAMESPACE = "team"
 ISVC = kmock.resource("serving.kserve.io", "v1beta1", "inferenceservices")
 PODS = kmock.resource("", "v1", "pods")
@@ -34,11 +36,6 @@ URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 Object = dict[str, Any]
 # Each pod's service and release, with its labels.
 Wanted = dict[tuple[str, str], dict[str, str]]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def closed(schema: Any) -> Any:

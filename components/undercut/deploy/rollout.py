@@ -165,7 +165,7 @@ def _run_canary(rolling: Rolling) -> None:
     while (left := until - time.monotonic()) > 0:
         report("watching the canary", 1 - left / config.canary_seconds)
         time.sleep(min(PAUSE_SECONDS, left))
-        smoke_test_at(url, rolling.name, rolling.texts, rolling.predictor)
+        _smoke_test(rolling, url)
 
 
 def _own(rolling: Rolling, live: Object) -> Object:
@@ -196,7 +196,7 @@ def _ask(rolling: Rolling, url: str, passing: type[SmokeTestError]) -> None:
     until = time.monotonic() + SETTLE_SECONDS
     while True:
         try:
-            rolling.record["smoke_test"] = smoke_test_at(url, rolling.name, rolling.texts, rolling.predictor)
+            rolling.record["smoke_test"] = _smoke_test(rolling, url)
         except passing as error:
             if time.monotonic() > until:
                 raise
@@ -204,6 +204,10 @@ def _ask(rolling: Rolling, url: str, passing: type[SmokeTestError]) -> None:
             time.sleep(PAUSE_SECONDS)
         else:
             return
+
+
+def _smoke_test(rolling: Rolling, url: str) -> dict[str, Any]:
+    return smoke_test_at(url, rolling.name, rolling.served.digest, rolling.texts, rolling.predictor)
 
 
 def _load(rolling: Rolling, url: str) -> None:
