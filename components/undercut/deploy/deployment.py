@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from undercut import artifacts, events, registry
+from undercut import artifacts, events, pod_tracking, registry
 from undercut.bar import TRAFFIC
 from undercut.companions import Origin
 from undercut.deploy.promotion import Challenger, Promotion, promote
@@ -99,6 +99,7 @@ def _run(client: "MlflowClient", name: str) -> Iterator[str]:
 
     given = os.environ.get(registry.RUN_VARIABLE)
     try:
+        given = given or pod_tracking.shared_run(client)
         if given:
             run_id = str(client.get_run(given).info.run_id)
         else:
