@@ -58,7 +58,7 @@ def test_it_reports_how_far_it_is(first: First) -> None:
     events = [json.loads(line) for line in (first[1] / "events.jsonl").read_text().splitlines()]
     steps = [(e["done"], e["message"]) for e in events if e["type"] == "progress"]
     assert steps == sorted(steps)
-    assert steps[-1] == (5, "done")
+    assert steps[-1] == (8, "done")
     assert [e["message"] for e in events if e["type"] == "message"] == [
         "smoke test: 20 rows by V1 and V2 equal the model's own answers",
         "shop version 1: the first champion",

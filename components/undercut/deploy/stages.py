@@ -7,7 +7,10 @@ STAGES = (
     "registering",
     "testing the server",
     "comparing with the champion",
-    "rolling out",
+    "waiting for the pods",
+    "testing the pods",
+    "watching the canary",
+    "promoting",
     "done",
 )
 
