@@ -21,6 +21,7 @@ from undercut.ingest.component import ingest
 from undercut.monitor.component import monitor
 from undercut.profile.component import profile
 from undercut.quantize.component import quantize
+from undercut.remember.component import remember
 from undercut.report.component import report
 from undercut.select.component import select
 
@@ -143,5 +144,6 @@ def retraining(
                 deployment=shipped.outputs["deployment"],
             )
         with dsl.Else(name="missed"):
+            remember(data=data, selection=selection, model_name=model_name).set_caching_options(False)
             report(data=data, teacher=teacher, profiles=profiles, selection=selection)
     # fmt: on
