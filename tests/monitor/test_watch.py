@@ -134,7 +134,10 @@ def test_what_was_tried_is_not_tried_again(
     data = grown(tmp_path / "data", surge(60))
     assert watch(data)[0] is not None
     challenger = make_linear_model(tmp_path / "challenger", data)
-    register(challenger, data, promotion="Against version 1: not better.")
+    version = register(challenger, data)
+    assert watch(data)[0] is not None, "its deployment failed before it was compared"
+    text = "Against version 1: not better."
+    registry.connect().set_model_version_tag("shop", version.number, "promotion", text)
     start, found = watch(data)
     assert start is None
     assert "Version 2 came of it. Against version 1: not better. To train all the same" in found["reason"]

@@ -110,9 +110,9 @@ def _tried(client: "MlflowClient", name: str, dataset: str) -> str:
     if (missed := registry.missed(client, name, dataset)) is not None:
         return missed
     version = registry.by_dataset(client, name, dataset)
-    if version is None:
+    if version is None or "promotion" not in version.tags:  # a deployment that failed on the way is made again
         return ""
-    return f"Version {version.number} came of it. {version.tags.get('promotion', 'It was not promoted.')}"
+    return f"Version {version.number} came of it. {version.tags['promotion']}"
 
 
 def _compared(client: "MlflowClient", champion: registry.Version, data: Path, config: MonitorConfig) -> Decision:
