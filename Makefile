@@ -76,7 +76,7 @@ build-%:
 
 wheelhouse: setup  ## fill images/wheelhouse, for builds without network (as many bytes as make setup)
 	$(BIN)/python images/requirements.py pyproject.toml > images/wheelhouse/requirements.txt
-	$(BIN)/pip wheel --quiet --disable-pip-version-check $(PIP_OPTIONS) --wheel-dir images/wheelhouse \
+	$(BIN)/pip wheel --quiet --quiet --disable-pip-version-check $(PIP_OPTIONS) --wheel-dir images/wheelhouse \
 	  --constraint constraints.txt --requirement images/wheelhouse/requirements.txt 'setuptools>=77'
 
 image-list: setup  ## write images/IMAGES.txt anew: every image that a full installation pulls

@@ -13,7 +13,7 @@ daemon=""
 
 stop() {
   if [ -n "$daemon" ]; then
-    kill "$daemon" && wait "$daemon" || true
+    kill "$daemon" 2>/dev/null && wait "$daemon" || true
   fi
 }
 trap stop EXIT
@@ -33,6 +33,8 @@ start_docker() {
   if ! command -v dockerd >/dev/null; then
     command -v apt-get >/dev/null || { say "Docker is not installed, and there is no apt-get."; return 1; }
     install docker.io || { say "Docker cannot be installed."; return 1; }
+    sleep 2
+    docker info >/dev/null 2>&1 && return # where there is systemd, the package has started it
   fi
   pgrep -x dockerd >/dev/null || rm -f /var/run/docker.pid
   dockerd >"$LOG/dockerd.log" 2>&1 &
@@ -49,11 +51,11 @@ start_docker() {
 # An image in the place of python:3.11-slim-bookworm, out of Debian's packages.
 stand_in() {
   docker image inspect "$STAND_IN" >/dev/null 2>&1 && return
-  command -v mmdebstrap >/dev/null || install mmdebstrap
+  command -v mmdebstrap >/dev/null || install mmdebstrap || return
   mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --dpkgopt='path-exclude=/usr/share/doc/*' bookworm "$LOG/base.tar" /etc/apt/sources.list.d/debian.sources
-  docker import --change 'CMD ["python3"]' "$LOG/base.tar" "$STAND_IN" >/dev/null
+    --dpkgopt='path-exclude=/usr/share/doc/*' bookworm "$LOG/base.tar" /etc/apt/sources.list.d/debian.sources || return
+  docker import --change 'CMD ["python3"]' "$LOG/base.tar" "$STAND_IN" >/dev/null || return
   rm "$LOG/base.tar"
 }
 

@@ -1,6 +1,5 @@
 """``undercut run --runner docker``: the lifecycle in containers, and how a run in containers ends."""
 
-import csv
 import json
 import os
 import signal
@@ -16,50 +15,9 @@ import pytest
 from undercut.cli import docker_runtime
 from undercut.images import TRAIN_IMAGE, USER
 
-from tests.conftest import clean_environment, small_rows
+from tests.images.conftest import PIPELINE, UNDERCUT, environment, undercut
 
 pytestmark = pytest.mark.container
-ROOT = Path(__file__).parents[2]
-UNDERCUT = [sys.executable, "-c", "from undercut.cli.main import main; main()"]
-
-
-def environment(home: Path) -> dict[str, str]:
-    """Equal thread counts everywhere: what is learned depends on them."""
-    return {**clean_environment(), "UNDERCUT_HOME": str(home), "OMP_NUM_THREADS": "2", "COLUMNS": "160"}
-
-
-def undercut(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [*UNDERCUT, "run", str(ROOT / "pipelines" / "lifecycle.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(home), cwd=ROOT)
-
-
-@pytest.fixture(scope="module")
-def arguments(tmp_path_factory: pytest.TempPathFactory, open_base: Path) -> list[str]:
-    source = tmp_path_factory.mktemp("source") / "messages.csv"
-    with source.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([("text", "label"), *small_rows()])
-    # fmt: off
-    return [
-        "--source", str(source), "--base-model", str(open_base),
-        "--finetune_settings.epochs", "3", "--finetune_settings.learning_rate", "0.003",
-        "--bar.minimum", "0.5", "--bar.maximum_drop", "0.5",
-        "--candidates", "finetuned/int8,linear/as-is", "--model-name", "small",
-    ]
-    # fmt: on
-
-
-@pytest.fixture(scope="module")
-def homes(
-    tmp_path_factory: pytest.TempPathFactory, arguments: list[str], engine: docker.DockerClient
-) -> dict[str, Path]:
-    """The workspaces of the same run in processes and in containers."""
-    found = {}
-    for runner in ("process", "docker"):
-        found[runner] = tmp_path_factory.mktemp(runner) / "home"
-        done = undercut(found[runner], *arguments, "--runner", runner)
-        assert done.returncode == 0, done.stdout + done.stderr
-        (found[runner].parent / "shown.txt").write_text(done.stdout)
-    return found
 
 
 def run_folder(home: Path) -> Path:
@@ -132,9 +90,9 @@ def started(
     runs = []
 
     def start() -> tuple["subprocess.Popen[str]", Any]:
-        command = [*UNDERCUT, "run", str(ROOT / "pipelines" / "lifecycle.py"), *arguments, "--runner", "docker"]
+        command = [*UNDERCUT, "run", PIPELINE, *arguments, "--runner", "docker"]
         command += ["--finetune_settings.epochs", "500", "--finetune_settings.patience", "500"]
-        runs.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(home), cwd=ROOT))
+        runs.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(home)))
         end = time.monotonic() + 300
         while not any('"finetune"' in p.read_text() for p in home.glob("runs/*/events.jsonl")):
             assert runs[-1].poll() is None, "ended before it could be stopped"

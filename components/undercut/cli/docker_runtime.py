@@ -19,6 +19,7 @@ import docker
 import psutil
 from docker.errors import ContainerError, DockerException, ImageNotFound
 from docker.models.containers import Container
+from requests import RequestException
 
 from undercut import registry, storage, workspace
 from undercut.errors import ConfigurationError
@@ -57,7 +58,7 @@ class Containers:
         except ImageNotFound as error:
             remedy = "Build it: make images; UNDERCUT_TRAIN_IMAGE names another"
             raise ConfigurationError("--runner", "docker", f"an image {TRAIN_IMAGE} on this machine", remedy) from error
-        except DockerException as error:
+        except (DockerException, RequestException) as error:
             found = str(error).splitlines()[0][:200]
             raise ConfigurationError("--runner", "docker", f"a Docker that answers ({found})", REMEDY) from error
         self._sources = [str(path) for path in map(_mountable, sources) if path]
@@ -115,7 +116,7 @@ class Containers:
                 labels={WORKSPACE: str(workspace.home()), PROCESS: str(os.getpid())},
             )
             return _follow(container)
-        except DockerException as error:
+        except (DockerException, RequestException) as error:
             raise RuntimeError(f"Docker: {error}") from error
 
     def stop(self) -> None:
