@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from undercut import costs, events, trainings
 from undercut.errors import ConfigurationError
+from undercut.interruption import Terminated
 from undercut.resources import Resources, parse_resources
 
 # Structures that are made without a training that processes could share.
@@ -111,18 +112,28 @@ def _run_here(
 
 
 def _torchrun(worker: Path, processes: int) -> int:
-    """Run the processes to their end, handing SIGTERM on to them; return the exit code."""
+    """Run the processes to their end and return the exit code; SIGTERM is handed on to them.
+
+    Raises:
+        Terminated: SIGTERM came, and they have ended.
+    """
     threads = max(1, costs.available_cores() // processes)
     # The workers end with this process, however it ends.
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "UNDERCUT_RUN_PID": str(os.getpid())}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     process = subprocess.Popen([*command, "--module", "undercut.worker", str(worker)], env=environment)
 
+    told = []
+
     def hand_on(number: int, frame: FrameType | None) -> None:
+        told.append(number)
         process.terminate()
 
     before = signal.signal(signal.SIGTERM, hand_on)
     try:
-        return process.wait()
+        code = process.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
+    if told:
+        raise Terminated("ended by request: its processes were told, and have ended")
+    return code

@@ -1,5 +1,6 @@
 """Put a model folder into MLflow's registry, with a page that a person can read."""
 
+import functools
 import json
 import tempfile
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from undercut import artifacts, companions, registry
 from undercut.candidates import candidate_name
 from undercut.deploy import description
+from undercut.deploy.stages import report
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,7 +42,7 @@ def register(
     digest = artifacts.load(folder, artifacts.MODEL)["digest"]
     known = registry.by_digest(client, name, digest)
     version = known or _create_version(client, folder, selection, rows, name, run_id)
-    return companions.keep(client, version, folder, origin)
+    return companions.keep(client, version, folder, origin, functools.partial(report, "registering"))
 
 
 def _create_version(

@@ -141,5 +141,5 @@ def _differences(figures: Matrix, first: int, permutations: int, seed: int) -> M
 
 def _p_value(values: Matrix) -> float:
     """Return the p-value of the first value among all; what rounding alone parts counts as equal."""
-    seen = values[0] - 1e-5 * abs(float(values[0]))
+    seen = values[0] - 1e-5 * float(np.abs(values).max())
     return float((values >= seen).mean())
