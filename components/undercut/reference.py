@@ -67,7 +67,10 @@ def write_reference(
         split: [key(t) for batch in scan(data, [split], ["text"]) for t in _texts(batch)] for split in artifacts.SPLITS
     }
     arrays: dict[str, NDArray[Any]] = {}
-    kinds = (("labelled", ["test"], card["labels"]), ("traffic", [HELD_OUT_TRAFFIC], []))
+    kinds: list[tuple[str, list[str], list[str]]] = [
+        ("labelled", ["test"], card["labels"]),
+        ("traffic", [HELD_OUT_TRAFFIC], []),
+    ]
     for turn, (kind, splits, labels) in enumerate(kinds):
         count = card["rows"].get(splits[0], 0)
         if not count:

@@ -71,6 +71,7 @@ def test_what_the_registry_shows(first: First, linear_model: Path, monkeypatch: 
     version = client.get_model_version_by_alias("shop", "champion")
     assert version.tags == {
         "digest": model["digest"],
+        "reference": version.tags["reference"],
         "candidate": "linear/as-is",
         "accuracy": "0.910 (0.880 to 0.940)",
         "usd_per_million_requests": "0.0022",
