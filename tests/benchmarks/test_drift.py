@@ -60,12 +60,13 @@ def test_false_alarms(pool: Pool) -> None:
     rest = look(pool, pool[2], pool[3])
     both = Sample(**{name: np.concatenate([value, vars(rest)[name]]) for name, value in vars(pool[1]).items()})
     for count in NEW_ROWS:
+        runs = []
+        for seed in range(SEEDS):
+            rows = np.random.default_rng(seed).permutation(both.rows)[: 1000 + count]
+            before, now = both.take(rows[count:]), both.take(rows[:count])
+            runs.append(labelled_tests(before, now, (pool[4], pool[4]), pool[4], PERMUTATIONS, seed))
         for significance in (0.05, 0.01):
-            false = 0
-            for seed in range(SEEDS):
-                rows = np.random.default_rng(seed).permutation(both.rows)[: 1000 + count]
-                drawn = both.take(rows[count:]), both.take(rows[:count])
-                false += bool(alarms(*drawn, pool[4], seed, significance))
+            false = sum(any(test["alarm"] for test in judged(run, significance)) for run in runs)
             print(f"{count} new rows at {significance}: an alarm in {false} of {SEEDS} runs")
             assert false <= SEEDS * significance + 3 * np.sqrt(SEEDS * significance * (1 - significance))
 

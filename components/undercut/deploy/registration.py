@@ -26,7 +26,7 @@ def register(
     rows: int,
     name: str,
     run_id: str,
-    origin: companions.Origin,
+    origin: companions.Origin | None = None,
 ) -> registry.Version:
     """Register a verified model folder, with what is kept beside it; a version with the same digest is used again.
 
@@ -37,11 +37,13 @@ def register(
         rows: number of test rows, for the description.
         name: the registered model's name.
         run_id: the MLflow run that the version belongs to.
-        origin: its dataset and its teacher.
+        origin: its dataset and its teacher; None keeps nothing beside it.
     """
     digest = artifacts.load(folder, artifacts.MODEL)["digest"]
     known = registry.by_digest(client, name, digest)
     version = known or _create_version(client, folder, selection, rows, name, run_id)
+    if origin is None:
+        return version
     return companions.keep(client, version, folder, origin, functools.partial(report, "registering"))
 
 
@@ -78,6 +80,8 @@ def _create_registered_model(client: "MlflowClient", name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+        if not client.get_registered_model(name).description:  # made by a training that missed the bar
+            client.update_registered_model(name, description.model_text(name))
 
 
 def _log_model(
