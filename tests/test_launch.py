@@ -31,7 +31,8 @@ class Folder:
 
 data, base, output, processes, settings = sys.argv[1:]
 with step("finetune", inputs=[data], output=output):
-    config = FinetuneConfig(base_model=base, learning_rate=3e-3, batch_tokens=256, refit=False, **json.loads(settings))
+    values = {"learning_rate": 3e-3, "batch_tokens": 256, "refit": False, **json.loads(settings)}
+    config = FinetuneConfig(base_model=base, **values)
     inputs, outputs = {"data": Folder(data), "made": None}, {"output": Folder(output), "adapter": Folder(output + "-a")}
     launch("finetune", {"processes": float(processes)}, inputs, outputs, config=config)
 """

@@ -70,7 +70,9 @@ def launch(
 def describe(training: str, arguments: Mapping[str, Any], detail: str) -> dict[str, Any]:
     """Return what a worker must know beside where things are."""
     plain = {name: asdict(value) if name == "config" else value for name, value in arguments.items()}
-    return {"training": training, "arguments": plain, "events": events.current(), "detail": detail}
+    task = events.current()
+    detail = ", ".join(part for part in (task["detail"], detail) if part)
+    return {"training": training, "arguments": plain, "events": task, "detail": detail}
 
 
 def take_report(report: Mapping[str, Any]) -> costs.LedgerEntry | None:
@@ -117,12 +119,13 @@ def _torchrun(worker: Path, processes: int) -> int:
     Raises:
         Terminated: SIGTERM came, and they have ended.
     """
-    threads = max(1, costs.available_cores() // processes)
+    share = max(1, costs.available_cores() // processes)
+    # What is set may be meant for one process that has all cores.
+    threads = min(share, int(os.environ.get("OMP_NUM_THREADS", share)))
     # The workers end with this process, however it ends.
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "UNDERCUT_RUN_PID": str(os.getpid())}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "UNDERCUT_RUN_PID": str(os.getpid())}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     process = subprocess.Popen([*command, "--module", "undercut.worker", str(worker)], env=environment)
-
     told = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:

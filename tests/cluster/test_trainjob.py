@@ -87,6 +87,11 @@ def schema(shared_data: Path) -> dict[str, Any]:
     return found
 
 
+def test_a_step_needs_no_kfp_for_it() -> None:
+    code = "import sys; sys.modules['kfp'] = None; import undercut.cluster.trainjob"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_body_obeys_the_closed_schema(schema: dict[str, Any]) -> None:
     for wanted in (full_body(), full_body(node_selector={}, tolerations=[], accelerator="", accelerator_count=0)):
         jsonschema.Draft202012Validator(schema).validate(wanted)
