@@ -17,6 +17,7 @@ from undercut.check.settings import check_settings
 from undercut.cluster import pods
 from undercut.compress.component import compress
 from undercut.deploy.component import deploy
+from undercut.deploy.settings import check_deploy_settings
 from undercut.evaluate.component import evaluate
 from undercut.fetch.component import fetch
 from undercut.ingest.component import ingest
@@ -29,9 +30,9 @@ from undercut.select.component import select
 
 # Paths and URIs: a run pins them by content, so that a changed file is not served from the cache.
 URIS = ("model", "source", "validation_source", "test_source", "unlabelled_source")
-TARGET = "local"  # where the chosen model is deployed: a tested entry in the registry
 PRICES = yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
 BAR = {"metric": "accuracy", "minimum": 0.8, "maximum_drop": 0.02, "maximum_latency_ms": 0, "confidence": 0.95}
+DEPLOY = {"target": "local"}
 INGEST = {"text_column": "", "label_column": "", "split": "stratified"}
 
 
@@ -43,7 +44,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     parse_resources(arguments["resources"])
     names = ("bar", "candidates", "prices", "hardware", "traffic")
-    check_settings(**{name: arguments[name] for name in names}, target=TARGET)
+    check_deploy_settings(arguments["model_name"], arguments["deploy_settings"])
+    check_settings(**{name: arguments[name] for name in names})
     return {**arguments, "candidates": [asdict(c) for c in parse_candidates(arguments["candidates"])]}
 
 
@@ -62,6 +64,7 @@ def compression(
     seed: int = 0,
     model_name: str = "classifier",
     ingest_settings: dict = INGEST,
+    deploy_settings: dict = DEPLOY,
     resources: dict = RESOURCES,
 ):
     """Turn a fine-tuned text classifier into the cheapest one that still passes a quality bar.
@@ -88,20 +91,27 @@ def compression(
         ingest_settings: of reading: text_column and label_column (found by their names if empty), split (stratified;
             column:NAME where a column names the split; time:NAME for oldest to train, newest to test), and more, such
             as label_separator ; (several labels a row), near_duplicates 0.8, languages en,de, mask_pii true.
+        deploy_settings: of deployment: target (local: a tested entry in the registry; kserve: an InferenceService with
+            a canary) and more, such as mode, min_replicas, canary_percent, maximum_p95_ms.
         resources: on a cluster: accelerator (nvidia.com/gpu, nvidia.com/mig-1g.10gb) and accelerator_count of training
             steps, cpu and memory of each step, node_selector and tolerations (JSON) of training steps, secret (whose
             HF_TOKEN and the like become environment), nodes (more than one trains in a TrainJob), processes.
     """
     # fmt: off
     pods_ask = allocate(resources=resources)
-    checked = check(bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=TARGET)
+    checked = check(
+        bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic,
+        deploy_settings=deploy_settings, model_name=model_name,
+    )
     data = ingest(
         source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
         test_source=test_source, seed=seed, settings=ingest_settings,
     ).after(checked).outputs["data"]
     teacher = fetch(uri=model, data=data).outputs["model"]
     with dsl.ParallelFor(candidates, name="candidate", parallelism=1) as c:
-        smaller = compress(teacher=teacher, data=data, structure=c.structure, seed=seed).outputs["model"]
+        smaller = compress(
+            teacher=teacher, data=data, structure=c.structure, seed=seed, resources=resources
+        ).outputs["model"]
         servable = quantize(
             model=smaller, data=data, structure=c.structure, precision=c.precision
         ).outputs["servable"]
@@ -116,7 +126,8 @@ def compression(
     selection = choice.outputs["selection"]
     with dsl.If(choice.outputs["Output"] == True, name="passed"):  # noqa: E712
         shipped = deploy(
-            chosen=choice.outputs["chosen"], selection=selection, data=data, model_name=model_name, target=TARGET
+            chosen=choice.outputs["chosen"], selection=selection, data=data, teacher=teacher, model_name=model_name,
+            settings=deploy_settings,
         ).set_caching_options(False)
         report(
             data=data, teacher=teacher, profiles=profiles, selection=selection,

@@ -79,7 +79,7 @@ def fine_tuning(
     model = finetune(
         data=data, base_model=base_model, method=method, tuning=best.outputs["tuning"],
         hyperparameters=best.outputs["Output"],
-        out_of_scope_label=out_of_scope_label, max_seconds=max_seconds, seed=seed,
+        out_of_scope_label=out_of_scope_label, max_seconds=max_seconds, seed=seed, resources=resources,
     ).outputs["model"]
     evaluate(model=model, data=data, seed=seed)
     pods.furnish(pods_ask.outputs)

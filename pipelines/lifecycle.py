@@ -17,6 +17,7 @@ from undercut.check.settings import check_settings, check_stages
 from undercut.cluster import pods
 from undercut.compress.component import compress
 from undercut.deploy.component import deploy
+from undercut.deploy.settings import check_deploy_settings
 from undercut.evaluate.component import evaluate
 from undercut.finetune.component import finetune
 from undercut.ingest.component import ingest
@@ -32,7 +33,6 @@ from undercut.tune.component import tune
 
 # Paths and URIs: a run pins them by content, so that a changed file is not served from the cache.
 URIS = ("source", "validation_source", "test_source", "unlabelled_source", "base_model")
-TARGET = "local"  # where the chosen model is deployed: a tested entry in the registry
 PRICES = yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text(encoding="utf-8"))
 BAR = {"metric": "accuracy", "minimum": 0.8, "maximum_drop": 0.02, "maximum_latency_ms": 0, "confidence": 0.95}
 INGEST = {"text_column": "", "label_column": "", "split": "stratified"}
@@ -40,6 +40,7 @@ INGEST = {"text_column": "", "label_column": "", "split": "stratified"}
 PRETRAIN = {"epochs": 0, "size": "mini", "max_seconds": 600.0}
 TRANSFER = {"epochs": 0, "max_seconds": 600.0}
 TUNE = {"trials": 0, "max_seconds": 600.0, "train_rows": 2000}
+DEPLOY = {"target": "local"}
 FINETUNE = {"epochs": 6, "method": "full", "learning_rate": 0.0, "max_seconds": 0.0, "budget_usd": 0.0}
 
 
@@ -51,9 +52,10 @@ def check_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     parse_resources(arguments["resources"])
     names = ("bar", "candidates", "prices", "hardware", "traffic")
-    usd_per_hour = check_settings(**{name: arguments[name] for name in names}, target=TARGET)
+    usd_per_hour = check_settings(**{name: arguments[name] for name in names})
     stages = {stage: arguments[f"{stage}_settings"] for stage in ("pretrain", "transfer", "tune", "finetune")}
     check_stages(**stages, usd_per_hour=usd_per_hour)
+    check_deploy_settings(arguments["model_name"], arguments["deploy_settings"])
     return {**arguments, "candidates": [asdict(c) for c in parse_candidates(arguments["candidates"])]}
 
 
@@ -74,6 +76,7 @@ def lifecycle(
     transfer_settings: dict = TRANSFER,
     tune_settings: dict = TUNE,
     finetune_settings: dict = FINETUNE,
+    deploy_settings: dict = DEPLOY,
     resources: dict = RESOURCES,
     seed: int = 0,
     model_name: str = "classifier",
@@ -107,6 +110,8 @@ def lifecycle(
         tune_settings: of the search for hyperparameters: trials (0 for no search), methods, max_seconds and more.
         finetune_settings: of fine-tuning: epochs, method (full, lora, rslora, dora, adalora, prefix),
             learning_rate (0 for the method's own), max_seconds and budget_usd (0 for no limit) and more.
+        deploy_settings: of deployment: target (local: a tested entry in the registry; kserve: an InferenceService with
+            a canary) and more, such as mode, min_replicas, canary_percent, maximum_p95_ms.
         resources: on a cluster: accelerator (nvidia.com/gpu, nvidia.com/mig-1g.10gb) and accelerator_count of training
             steps, cpu and memory of each step, node_selector and tolerations (JSON) of training steps, secret (whose
             HF_TOKEN and the like become environment), nodes (more than one trains in a TrainJob), processes.
@@ -116,27 +121,28 @@ def lifecycle(
     # fmt: off
     pods_ask = allocate(resources=resources)
     checked = check(
-        bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic, target=TARGET,
+        bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic,
         pretrain_settings=pretrain_settings, transfer_settings=transfer_settings, tune_settings=tune_settings,
-        finetune_settings=finetune_settings,
+        finetune_settings=finetune_settings, deploy_settings=deploy_settings, model_name=model_name,
     )
     common = {"usd_per_hour": checked.output, "seed": seed}
+    trains = {"resources": resources, **common}
     data = ingest(
         source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
         test_source=test_source, seed=seed, settings=ingest_settings,
     ).after(checked).outputs["data"]
-    scratch = pretrain(data=data, settings=pretrain_settings, **common).outputs["model"]
+    scratch = pretrain(data=data, settings=pretrain_settings, **trains).outputs["model"]
     base = transfer(
-        unlabelled=data, data=data, base_model=base_model, settings=transfer_settings, **common
+        unlabelled=data, data=data, base_model=base_model, settings=transfer_settings, **trains
     ).outputs["model"]
     search = tune(data=data, base=base, settings=tune_settings, finetune_settings=finetune_settings, **common)
     teacher = finetune(
         data=data, base=base, tuning=search.outputs["tuning"], settings=finetune_settings,
-        hyperparameters=search.outputs["Output"], **common
+        hyperparameters=search.outputs["Output"], **trains
     ).outputs["model"]
     with dsl.ParallelFor(candidates, name="candidate", parallelism=1) as c:
         smaller = compress(
-            teacher=teacher, data=data, scratch=scratch, structure=c.structure, seed=seed
+            teacher=teacher, data=data, scratch=scratch, structure=c.structure, seed=seed, resources=resources
         ).outputs["model"]
         servable = quantize(
             model=smaller, data=data, structure=c.structure, precision=c.precision
@@ -153,7 +159,8 @@ def lifecycle(
     made = {"scratch": scratch, "base": base, "tuning": search.outputs["tuning"]}
     with dsl.If(choice.outputs["Output"] == True, name="passed"):  # noqa: E712
         shipped = deploy(
-            chosen=choice.outputs["chosen"], selection=selection, data=data, model_name=model_name, target=TARGET
+            chosen=choice.outputs["chosen"], selection=selection, data=data, teacher=teacher, model_name=model_name,
+            settings=deploy_settings,
         ).set_caching_options(False)
         report(
             data=data, teacher=teacher, profiles=profiles, selection=selection, **made,

@@ -74,7 +74,7 @@ def pretraining(
     pretrain(
         data=data, architecture=architecture, size=size, tokenizer=tokenizer, vocabulary_size=vocabulary_size,
         sequence_length=sequence_length, next_sentence=next_sentence, epochs=epochs, learning_rate=learning_rate,
-        max_seconds=max_seconds, seed=seed, settings=pretrain_settings,
+        max_seconds=max_seconds, seed=seed, settings=pretrain_settings, resources=resources,
     )
     pods.furnish(pods_ask.outputs)
     # fmt: on

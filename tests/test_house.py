@@ -26,6 +26,7 @@ CONFIGS = {
     "deploy": ("undercut.deploy.settings", "DeployConfig"),
     "evaluate": ("undercut.evaluate.measure", "EvaluateConfig"),
     "finetune": ("undercut.finetune.settings", "FinetuneConfig"),
+    "monitor": ("undercut.monitor.settings", "MonitorConfig"),
     "ingest": ("undercut.ingest.dataset", "IngestConfig"),
     "profile": ("undercut.profile.measure", "ProfileConfig"),
     "pretrain": ("undercut.pretrain.settings", "PretrainConfig"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from undercut import artifacts, events, registry
+from undercut import artifacts, events, pod_tracking, registry
 from undercut.errors import ConfigurationError
 from undercut.steps import step
 
@@ -37,6 +37,7 @@ def test_steps_of_one_kfp_run_share_a_parent(tmp_path: Path, store: str) -> None
     assert all(run.info.status == "FINISHED" for run in runs)
     assert children[0].data.metrics["accuracy"] == 0.9
     assert children[0].data.params["epochs"] == "3"
+    assert pod_tracking.shared_run(client) == parent.info.run_id
     assert "ledger/usd" not in children[0].data.metrics
     assert children[0].data.metrics["ledger/seconds"] >= 0
 
@@ -58,6 +59,7 @@ def test_a_run_that_the_platform_made_is_joined(tmp_path: Path, store: str, monk
     monkeypatch.setenv("MLFLOW_RUN_ID", given)
     one_step(tmp_path, "finetune")
     run = client.get_run(given)
+    assert pod_tracking.shared_run(client) == given
     assert (run.data.metrics["accuracy"], run.data.params["epochs"], run.info.status) == (0.9, "3", "RUNNING")
     assert client.get_experiment_by_name(registry.EXPERIMENT) is None
 

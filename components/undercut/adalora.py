@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from undercut.optimization import Precision
-from undercut.tasks.protocol import Batch, Encoded, Task
+from undercut.tasks.protocol import EVERY, Batch, Encoded, Task
 from undercut.training import LoopState
 
 AVERAGES = ("exp_avg_ipt", "exp_avg_unc")
@@ -95,9 +95,9 @@ class OrthogonalTask:
         """Tokenise rows."""
         return self._task.encode(texts, labels)
 
-    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64], share: slice = EVERY) -> Batch:
         """Pad rows to a batch."""
-        return self._task.collate(encoded, indices)
+        return self._task.collate(encoded, indices, share)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Return the task's loss and the penalty, summed over the batch's rows."""

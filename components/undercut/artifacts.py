@@ -13,15 +13,16 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from undercut.errors import ConfigurationError
 from undercut.label_sets import multi_hot
+
+if TYPE_CHECKING:  # the serve image reads models, not data sets, and does without
+    import pyarrow as pa
 
 DATASET = "dataset.json"
 MODEL = "model.json"
@@ -30,7 +31,9 @@ PROFILES = "profiles.json"
 SELECTION = "selection.json"
 DEPLOYMENT = "deployment.json"
 TUNING = "tuning.json"
-MANIFESTS = (DATASET, MODEL, EVALUATION, PROFILES, SELECTION, DEPLOYMENT, TUNING)
+MONITORING = "monitoring.json"
+REFERENCE = "reference.json"
+MANIFESTS = (DATASET, MODEL, EVALUATION, PROFILES, SELECTION, DEPLOYMENT, TUNING, MONITORING, REFERENCE)
 
 SPLITS = ("train", "validation", "test")
 SUFFIXES = {".json", ".safetensors", ".onnx", ".parquet", ".txt", ".data"}
@@ -98,11 +101,20 @@ def manifest_name(folder: Path) -> str | None:
 
 
 def load(folder: Path, name: str) -> Manifest:
-    """Read a manifest without checking the files (for display and for artifacts of the same run)."""
+    """Read a manifest without checking the files (for display and for artifacts of the same run).
+
+    Raises:
+        ConfigurationError: there is none, or it is no JSON object.
+    """
     path = folder / name
     if not path.is_file():
         raise ConfigurationError(name, str(folder), f"a folder that holds {name}", "Check the path")
-    manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _tampered(folder, name, f"not JSON: {error}") from error
+    if not isinstance(manifest, dict):
+        raise _tampered(folder, name, "not a JSON object")
     return manifest
 
 
@@ -158,12 +170,15 @@ def split_files(folder: Path, split: str) -> list[Path]:
     return sorted([*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*.parquet")])
 
 
-def read_split(folder: Path, split: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_split(folder: Path, split: str, columns: Sequence[str] | None = None) -> "pa.Table":
     """Read one split of a dataset folder.
 
     Raises:
         ConfigurationError: the dataset has no such split.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     files = split_files(folder, split)
     if not files:
         raise ConfigurationError("split", split, f"a split of {folder.name}")
@@ -176,6 +191,8 @@ def texts_and_labels(folder: Path, split: str) -> tuple[list[str], NDArray[np.in
 
     Of a multi-label data set, whose rows hold lists of indices: zeros and ones, shape (rows, labels).
     """
+    import pyarrow as pa
+
     table = read_split(folder, split, ["text", "label"])
     if pa.types.is_list(table["label"].type):
         return table["text"].to_pylist(), multi_hot(table["label"], len(load(folder, DATASET)["labels"]))

@@ -12,6 +12,7 @@ from undercut import adapters
 from undercut.adalora import OrthogonalTask, RankAllocation
 from undercut.adapter_settings import AdapterConfig
 from undercut.batching import length_batches
+from undercut.classification_heads import head_labels, reorder_head
 from undercut.fitting import FitConfig, FitResult, Watch, device, fit
 from undercut.label_sets import is_multi_label, same
 from undercut.optimization import choose_precision
@@ -21,15 +22,18 @@ from undercut.tasks.text_classification import TextClassification, balanced_weig
 
 
 def load_base(base: Path, labels: Sequence[str], seed: int, train_embeddings: bool) -> PreTrainedModel:
-    """Return the base with a new classification head, the same for the same seed.
+    """Return the base with a classification head, the same for the same seed.
+
+    The head is new, unless the base is a classifier already: then what it knows about these labels stays.
 
     Attention is computed plainly and without dropout on its weights: on texts of chat length the
     fused kernel is slower on a CPU, by half.
     """
     torch.manual_seed(seed)
+    config = AutoConfig.from_pretrained(base, local_files_only=True)
     # Encoders know this setting; causal models name theirs otherwise, and refuse it.
-    known = hasattr(AutoConfig.from_pretrained(base, local_files_only=True), "attention_probs_dropout_prob")
-    no_dropout = {"attention_probs_dropout_prob": 0.0} if known else {}
+    no_dropout = {"attention_probs_dropout_prob": 0.0} if hasattr(config, "attention_probs_dropout_prob") else {}
+    known = head_labels(config)
     model = AutoModelForSequenceClassification.from_pretrained(
         base,
         local_files_only=True,
@@ -39,9 +43,12 @@ def load_base(base: Path, labels: Sequence[str], seed: int, train_embeddings: bo
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
         attn_implementation="eager",
+        ignore_mismatched_sizes=bool(known),
         **no_dropout,
     )
     assert isinstance(model, PreTrainedModel), type(model)
+    if known and known != list(labels):
+        reorder_head(model, base, known, labels)
     if not train_embeddings:
         model.get_input_embeddings().weight.requires_grad = False
     return model

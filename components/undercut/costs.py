@@ -19,6 +19,9 @@ from undercut.errors import ConfigurationError
 CPU_CORE = "cpu-core"
 
 
+_children_gpus = (0, "")
+
+
 class LedgerEntry(TypedDict):
     """What one step used. Times in seconds, sizes in bytes, energy in joules (None: unknown)."""
 
@@ -48,11 +51,17 @@ def available_cores() -> int:
 
 
 def visible_gpus() -> tuple[int, str]:
-    """Return the number of GPUs this process has opened through torch, and their name."""
+    """Return the number of GPUs this process, or one that it started, has opened through torch, and their name."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
-        return 0, ""
+        return _children_gpus
     return torch.cuda.device_count(), str(torch.cuda.get_device_name()).lower().replace(" ", "-")
+
+
+def charge_gpus(count: int, name: str) -> None:
+    """Charge this process for the GPUs that a process which it started has opened."""
+    global _children_gpus
+    _children_gpus = (count, name)
 
 
 def _cpu_seconds() -> float:

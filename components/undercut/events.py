@@ -1,7 +1,8 @@
 """What a step reports while it runs: one JSONL file of typed events, shared by all steps of a run.
 
 ``undercut run`` names the file in ``UNDERCUT_EVENTS`` and tails it for the progress display, the
-ledger and MLflow. Without the variable (a component run alone, a test) events go nowhere.
+ledger and MLflow. Without the variable (a component run alone, a test) events go nowhere; ``-`` writes
+them to standard output, where a pod's log carries them.
 
 Every event has ``time`` (seconds since the epoch), ``task`` (unique to one execution of a step),
 ``step``, ``detail`` and ``type``:
@@ -34,16 +35,25 @@ def begin(task: str, step: str, detail: str) -> None:
     _task.update(task=task, step=step, detail=detail)
 
 
+def current() -> dict[str, str]:
+    """Return what :func:`begin` was told, for a process that works on the same task; empty texts if nothing was."""
+    return {"task": "", "step": "", "detail": "", **_task}
+
+
 def emit(kind: str, **content: object) -> None:
     """Append one event; a line is written at once, so writers do not mix."""
     path = os.environ.get("UNDERCUT_EVENTS")
     if not path:
         return
     line = json.dumps({"time": time.time(), **_task, "type": kind, **content}, ensure_ascii=False, default=str)
+    # Half a surrogate pair (a file name that is not UTF-8) becomes its escape, which JSON reads.
+    data = line.encode(errors="backslashreplace") + b"\n"
+    if path == "-":
+        os.write(1, data)
+        return
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        # Half a surrogate pair (a file name that is not UTF-8) becomes its escape, which JSON reads.
-        os.write(descriptor, line.encode(errors="backslashreplace") + b"\n")
+        os.write(descriptor, data)
     finally:
         os.close(descriptor)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from undercut import events
+from undercut import distributed, events
 from undercut.batching import length_batches
 from undercut.optimization import Precision, choose_precision
 from undercut.tasks.protocol import Encoded, Objective
@@ -89,9 +89,14 @@ def fit(
     rows_per_batch = len(train_rows.labels) / len(first) if batches is by_length else len(first[0])
 
     def loss(indices: NDArray[np.int64]) -> torch.Tensor:
-        batch = {k: v.to(precision.device) for k, v in task.collate(train_rows, indices).items()}
+        share = distributed.share()
+        if not len(indices[share]):  # nothing to do but to draw what the others draw
+            task.collate(train_rows, indices)
+            return torch.zeros((), requires_grad=True)
+        batch = {k: v.to(precision.device) for k, v in task.collate(train_rows, indices, share).items()}
         # Divided by the mean batch's rows, not by this batch's: each row weighs the same in an epoch.
-        return task.loss(model, batch) / rows_per_batch
+        with distributed.own_randomness():
+            return task.loss(model, batch) / rows_per_batch
 
     def after_epoch(state: LoopState) -> bool:
         more = _after_epoch(state, model, task, validation_rows, precision, config, best, trained)
@@ -128,7 +133,8 @@ def _after_epoch(
     point: dict[str, Any] = {"epoch": epoch, "step": state.step, "train_loss": state.epoch_loss / max(1, state.batch)}
     if rows is not None:
         model.eval()
-        figures = task.metrics(model, rows, precision)
+        held_out = rows
+        figures = distributed.of_first(lambda: task.metrics(model, held_out, precision))
         point |= {f"validation_{k}": v for k, v in figures.items()}
         for name, value in figures.items():
             events.metric(f"validation.{name}", value, at=epoch)

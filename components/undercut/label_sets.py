@@ -10,11 +10,13 @@ model has its own.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # the serve image reads models, not data sets, and does without
+    import pyarrow as pa
 
 TASK = "multi-label-text-classification"
 # Where held-out rows have no label at all, there is nothing to choose by.
@@ -28,8 +30,10 @@ def is_multi_label(labels: NDArray[Any]) -> bool:
     return labels.ndim == 2
 
 
-def multi_hot(column: pa.ChunkedArray, labels: int) -> NDArray[np.int64]:
+def multi_hot(column: "pa.ChunkedArray", labels: int) -> NDArray[np.int64]:
     """Return a column of lists of label indices as zeros and ones, shape (rows, labels)."""
+    import pyarrow as pa
+
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     sizes = np.diff(lists.offsets.to_numpy())
     matrix = np.zeros((len(lists), labels), dtype=np.int64)
@@ -37,8 +41,10 @@ def multi_hot(column: pa.ChunkedArray, labels: int) -> NDArray[np.int64]:
     return matrix
 
 
-def index_lists(matrix: NDArray[Any]) -> pa.ListArray:
+def index_lists(matrix: NDArray[Any]) -> "pa.ListArray":
     """Return what :func:`multi_hot` took: each row's label indices, ascending, int32."""
+    import pyarrow as pa
+
     rows, indices = np.nonzero(matrix)
     sizes = np.bincount(rows, minlength=len(matrix))
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)

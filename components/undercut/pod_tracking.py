@@ -66,6 +66,17 @@ def _send(events: list[dict[str, Any]], path: Path) -> None:
         print(f"MLflow ({uri}): {reason}. The step goes on; its events stay in {path}.", file=sys.stderr)
 
 
+def shared_run(client: "MlflowClient") -> str:
+    """Return the id of the run that a step in a pod adds to: the platform's own, or all steps'; empty elsewhere.
+
+    Raises:
+        MlflowException: the server cannot be reached, or refuses.
+    """
+    if not os.environ.get(KFP_RUN):
+        return ""
+    return os.environ.get(PLUGIN_RUN) or parent_run(client)
+
+
 def parent_run(client: "MlflowClient") -> str:
     """Return the id of the run that all steps of this KFP run share; make it if there is none.
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST_TAG = "digest"
+MISSED_TAG = "missed"
 EXPERIMENT = "undercut"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the page opens on training, not on GenAI
 RUN_VARIABLE = "UNDERCUT_MLFLOW_RUN_ID"
@@ -106,9 +107,30 @@ def by_alias(client: "MlflowClient", name: str, alias: str) -> Version | None:
         raise
 
 
+def by_number(client: "MlflowClient", name: str, number: str) -> Version | None:
+    """Return a version by its number, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _version(client.get_model_version(name, number))
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def by_dataset(client: "MlflowClient", name: str, digest: str) -> Version | None:
+    """Return the newest version that was made from a dataset, or None."""
+    return _newest(client, f"name = '{name}' and tags.dataset = '{digest}'")
+
+
 def by_digest(client: "MlflowClient", name: str, digest: str) -> Version | None:
     """Return the newest version with this content, or None."""
-    found = [_version(v) for v in client.search_model_versions(f"name = '{name}' and tags.{DIGEST_TAG} = '{digest}'")]
+    return _newest(client, f"name = '{name}' and tags.{DIGEST_TAG} = '{digest}'")
+
+
+def _newest(client: "MlflowClient", query: str) -> Version | None:
+    found = [_version(v) for v in client.search_model_versions(query)]
     return max(found, key=lambda version: int(version.number), default=None)
 
 
@@ -127,24 +149,66 @@ def fetch(client: "MlflowClient", version: Version) -> Path:
     Raises:
         ConfigurationError: the version was not registered by Undercut, or its content is not what was registered.
     """
-    from mlflow.artifacts import download_artifacts
-
     field = f"models:/{version.name}/{version.number}"
     if not re.fullmatch(r"[0-9a-f]{64}", version.digest):
         raise ConfigurationError(field, version.digest, f"a tag {DIGEST_TAG!r} with the model's SHA-256")
-    folder = workspace.home() / "models" / version.digest
+    location = client.get_model_version_download_uri(version.name, version.number)
+    return download(client, field, location, artifacts.MODEL, version.digest)
+
+
+def download(client: "MlflowClient", field: str, uri: str, name: str, digest: str) -> Path:
+    """Return the sealed folder at an artifact URI of MLflow: downloaded once, verified by digest each time.
+
+    Args:
+        client: of the tracking server.
+        field: what is downloaded, for messages.
+        uri: an MLflow artifact URI, under which there is one folder with the manifest.
+        name: the manifest's name.
+        digest: the one that the folder must have.
+
+    Raises:
+        ConfigurationError: there is no such folder, or its content is another.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    folder = workspace.home() / "models" / digest
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        location = client.get_model_version_download_uri(version.name, version.number)
         with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-            download_artifacts(artifact_uri=location, dst_path=partial, tracking_uri=client.tracking_uri)
-            found = sorted(Path(partial).rglob(artifacts.MODEL))
+            download_artifacts(artifact_uri=uri, dst_path=partial, tracking_uri=client.tracking_uri)
+            found = sorted(Path(partial).rglob(name))
             if len(found) != 1:
-                raise ConfigurationError(field, f"{len(found)} model folders", "one model folder")
-            artifacts.verify(found[0].parent, artifacts.MODEL, version.digest)
+                raise ConfigurationError(field, f"{len(found)} folders with {name}", "one")
+            artifacts.verify(found[0].parent, name, digest)
             shutil.move(found[0].parent, folder)
-    artifacts.verify(folder, artifacts.MODEL, version.digest)
+    artifacts.verify(folder, name, digest)
     return folder
+
+
+def note_missed(client: "MlflowClient", name: str, dataset: str, sentence: str) -> None:
+    """Note beside a registered name, which need not exist yet, that a dataset gave no model that passes the bar."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, tags={"made by": "undercut"})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    client.set_registered_model_tag(name, f"{MISSED_TAG}.{dataset}", sentence[:1000])
+
+
+def missed(client: "MlflowClient", name: str, dataset: str) -> str | None:
+    """Return what :func:`note_missed` noted of a dataset, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tags = client.get_registered_model(name).tags
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    found = tags.get(f"{MISSED_TAG}.{dataset}")
+    return None if found is None else str(found)
 
 
 def champion_folder(name: str) -> tuple[Path, Version]:

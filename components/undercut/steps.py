@@ -25,9 +25,12 @@ def watch_parent() -> None:
     """End this process when the run named in ``UNDERCUT_RUN_PID`` ends, however it ends.
 
     The step is a grandchild of the run (KFP starts it through a shell), so the kernel's parent-death
-    signal would watch the wrong process; a file descriptor of the run's process cannot miss it.
+    signal would watch the wrong process; a file descriptor of the run's process cannot miss it. In a
+    container, where the run has no such number, its standard input ends with the run (``UNDERCUT_RUN_STDIN``).
     """
     pid = os.environ.get("UNDERCUT_RUN_PID")
+    if not pid and os.environ.get("UNDERCUT_RUN_STDIN"):
+        threading.Thread(target=_until_input_ends, name="watch-run", daemon=True).start()
     if not pid or not hasattr(os, "pidfd_open"):
         return
     try:
@@ -40,6 +43,12 @@ def watch_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="watch-run", daemon=True).start()
+
+
+def _until_input_ends() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os._exit(1)
 
 
 @contextlib.contextmanager
@@ -102,7 +111,7 @@ def _disk_full(error: BaseException) -> bool:
 
 
 def _record(stopwatch: costs.Stopwatch, inputs: list[Path], output: Path | None) -> costs.LedgerEntry:
-    """Write the ledger (inputs' steps, then this one) into the output's manifest."""
+    """Write the ledger (inputs' steps, this one) into the output's manifest."""
     name = artifacts.manifest_name(output) if output else None
     if output is None or name is None:
         return stopwatch.entry()
@@ -110,6 +119,7 @@ def _record(stopwatch: costs.Stopwatch, inputs: list[Path], output: Path | None)
     entry = stopwatch.entry(output_bytes=manifest["bytes"])
     known = [(path, artifacts.manifest_name(path)) for path in inputs]
     ledgers = [artifacts.load(path, manifest)["ledger"] for path, manifest in known if manifest]
-    manifest["ledger"] = costs.merge([*ledgers, [entry]])
+    # What the output has already comes from inputs, or from pods that trained it elsewhere.
+    manifest["ledger"] = costs.merge([*ledgers, manifest["ledger"], [entry]])
     artifacts.write_json(output / name, manifest)
     return entry

@@ -9,6 +9,7 @@ a path, ``file:///folder/file``          a file or folder of this machine
 ``s3://bucket/key``, ``s3://bucket/a/``  an object, or all objects under a prefix (``objects.py``)
 ``hf://datasets/org/name@revision/file`` a file, data set or model of a Hugging Face Hub (``hub.py``)
 ``sql+postgresql://…#query=SELECT …``    a query's rows (``databases.py``)
+``models://NAME@champion``               the fine-tuned model kept beside a registered version (``companions.py``)
 ======================================== =====================================================
 
 Each may end in ``#sha256=<64 hexadecimal digits>``: then the content must have that digest, so that a
@@ -165,6 +166,12 @@ def _from_database(uri: str, field: str, pinned: str) -> Path:
     return from_database(uri, field, pinned)
 
 
+def _from_registry(uri: str, field: str, pinned: str) -> Path:
+    from undercut.companions import from_registry
+
+    return from_registry(uri, field, pinned)
+
+
 SCHEMES: dict[str, Callable[[str, str, str], Path]] = {
     "": _from_path,
     "file": _from_file,
@@ -174,4 +181,5 @@ SCHEMES: dict[str, Callable[[str, str, str], Path]] = {
     "s3": _from_objects,
     "hf": _from_hub,
     "sql+": _from_database,
+    "models": _from_registry,
 }

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from undercut import checkpoints, events, interruption
+from undercut import checkpoints, distributed, events, interruption
 from undercut.optimization import Precision, adamw, linear_schedule
 
 Batches = Sequence[NDArray[np.int64]]
@@ -96,6 +96,7 @@ def train(
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     optimizer = adamw(trained.items(), config.learning_rate, config.weight_decay)
     torch.manual_seed(config.seed)
+    distributed.same_start(model)
     state = _resume(folder, trained, optimizer, extra_tensors)
     epochs = config.stop_after_epochs or config.epochs
     per_epoch = len(batches(0))
@@ -111,9 +112,11 @@ def train(
             factor = linear_schedule(state.step, steps, round(steps * config.warmup_fraction))
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * factor
+            distributed.begin_step(config.seed, state.step)
             with precision.autocast():
                 value = loss(order[state.batch])
             value.backward()  # type: ignore[no-untyped-call]
+            value = distributed.reduce(value, trained.values())
             torch.nn.utils.clip_grad_norm_(trained.values(), config.maximum_gradient_norm)
             optimizer.step()
             if after_step:
@@ -121,13 +124,14 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             state.batch += 1
             state.step += 1
-            state.epoch_loss += float(value.detach())
+            state.epoch_loss += float(value)
             _report(state, value, factor, per_epoch * epochs, config.epoch_name)
             state.seconds = before + time.monotonic() - started
-            if config.max_seconds and state.seconds >= config.max_seconds:
+            late = bool(config.max_seconds) and state.seconds >= config.max_seconds
+            late, stop = distributed.any_of(late, interruption.requested())
+            if late:
                 state.stopped_by = "max_seconds"
                 break
-            stop = interruption.requested()
             if stop or checkpoints.due(saved, config.checkpoint_seconds):
                 _save(folder, state, trained, optimizer, extra_tensors)
                 saved = time.monotonic()
@@ -137,7 +141,7 @@ def train(
             state.stopped_by = state.stopped_by or "early stopping"
         model.train()
         state.epoch, state.batch, state.epoch_loss = state.epoch + 1, 0, 0.0
-    stop = interruption.requested()
+    (stop,) = distributed.any_of(interruption.requested())
     # Where a pod may vanish, the end is stored too: what follows may be another training.
     ended = state.seconds > before and state.stopped_by != "max_seconds"
     if stop or (ended and config.checkpoint_seconds and checkpoints.store()):
@@ -148,9 +152,9 @@ def train(
 
 
 def _report(state: LoopState, value: torch.Tensor, factor: float, total: int, unit: str) -> None:
-    events.progress(state.step, total, f"{unit} {state.epoch + 1}, loss {float(value.detach()):.3f}")
+    events.progress(state.step, total, f"{unit} {state.epoch + 1}, loss {float(value):.3f}")
     if state.step % 10 == 1:
-        events.metric("train.loss", float(value.detach()), at=state.step)
+        events.metric("train.loss", float(value), at=state.step)
         events.metric("train.learning_rate_factor", factor, at=state.step)
 
 
@@ -178,7 +182,7 @@ def _resume(
     optimizer: torch.optim.Optimizer,
     extra: dict[str, torch.Tensor],
 ) -> LoopState:
-    found = checkpoints.newest(folder)
+    found = distributed.state_of_first(lambda: checkpoints.newest(folder))
     if found is None:
         return LoopState()
     tensors, content = found

@@ -1,6 +1,9 @@
-"""Selections as ``select`` writes them, and deployments of them."""
+"""Selections as ``select`` writes them, deployments of them, and a cluster to deploy to."""
 
-from collections.abc import Callable
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,9 @@ from undercut import artifacts
 from undercut.candidates import candidate_name
 from undercut.deploy.deployment import deploy
 from undercut.deploy.settings import DeployConfig
+
+from tests.deploy.kserve_cluster import NAMESPACE, Cluster, closed
+from tests.seaweedfs import Weed, serving
 
 
 def write_selection(folder: Path, model: Path, passed: bool = True) -> Path:
@@ -88,3 +94,44 @@ def first(
             patch.setenv(name, "")
         record = make_deploy(folder, small_data)(linear_model)
     return record, folder
+
+
+@pytest.fixture(scope="session")
+def inference_service_schema() -> Any:
+    """The CRD's schema, closed; None where the folder beside the checkout is absent."""
+    data = Path(os.environ.get("UNDERCUT_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    path = data.parent / "schemas" / "InferenceService.serving.kserve.io.v1beta1.json"
+    return closed(json.loads(path.read_text())) if path.is_file() else None
+
+
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
+    with serving(tmp_path_factory.mktemp("weed")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(weed: Weed, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of an S3 server with the bucket ``data``, which the environment names."""
+    for name, value in weed.environment.items():
+        monkeypatch.setenv(name, value)
+    return weed.bucket("data")
+
+
+@pytest.fixture
+def cluster(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bucket: Any,
+    inference_service_schema: Any,
+) -> Iterator[Cluster]:
+    """A cluster with KServe and an S3 server, which this process reaches as a step's pod would."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    found = Cluster(folder, inference_service_schema)
+    monkeypatch.setattr(socket, "getaddrinfo", found.resolve)
+    monkeypatch.setenv("KUBECONFIG", str(found.kubeconfig()))
+    monkeypatch.setenv("UNDERCUT_NAMESPACE", NAMESPACE)
+    monkeypatch.setenv("UNDERCUT_RELEASES", f"s3://data/private/{tmp_path.name}/undercut/releases")
+    yield found
+    found.close()

@@ -58,7 +58,7 @@ def test_it_reports_how_far_it_is(first: First) -> None:
     events = [json.loads(line) for line in (first[1] / "events.jsonl").read_text().splitlines()]
     steps = [(e["done"], e["message"]) for e in events if e["type"] == "progress"]
     assert steps == sorted(steps)
-    assert steps[-1] == (4, "done")
+    assert steps[-1] == (8, "done")
     assert [e["message"] for e in events if e["type"] == "message"] == [
         "smoke test: 20 rows by V1 and V2 equal the model's own answers",
         "shop version 1: the first champion",
@@ -234,7 +234,7 @@ def test_a_server_that_is_not_there(deployed: Deploy, linear_model: Path, monkey
     [
         ({"model_name": "a/b"}, "model_name: got 'a/b'; allowed: letters, digits"),
         ({"model_name": ""}, "model_name"),
-        ({"model_name": "a", "target": "moon"}, "target: got 'moon'; allowed: local"),
+        ({"model_name": "a", "target": "moon"}, "target: got 'moon'; allowed: local or kserve"),
         ({"model_name": "a", "margin": 1.0}, "margin: got 1.0"),
         ({"model_name": "a", "minimum_saving": -0.1}, "minimum_saving"),
     ],

@@ -10,13 +10,17 @@ from undercut.images import TRAIN_IMAGE
 @dsl.component(base_image=TRAIN_IMAGE, install_kfp_package=False)
 def allocate(resources: dict) -> NamedTuple(  # type: ignore[valid-type]
     "Allocation",
-    accelerator=str,
-    accelerator_count=str,
     cpu=str,
     memory=str,
+    secret=str,
+    accelerator=str,
+    accelerator_count=str,
     node_selector=dict,
     tolerations=list,
-    secret=str,
+    launcher_accelerator=str,
+    launcher_accelerator_count=str,
+    launcher_node_selector=dict,
+    launcher_tolerations=list,
 ):
     """Check what a run asks of the cluster, and hand each piece to the steps whose pods need it.
 

@@ -12,11 +12,13 @@ def check(
     prices: dict,
     hardware: str,
     traffic: str,
-    target: str,
     pretrain_settings: dict = {},  # noqa: B006
     transfer_settings: dict = {},  # noqa: B006
     tune_settings: dict = {},  # noqa: B006
     finetune_settings: dict = {},  # noqa: B006
+    monitor_settings: dict = {},  # noqa: B006
+    deploy_settings: dict = {},  # noqa: B006
+    model_name: str = "classifier",
 ) -> float:
     """Refuse a wrong bar, candidate list, price book or setting of a stage before anything is spent.
 
@@ -26,19 +28,24 @@ def check(
         prices: the price book: devices and hosted prices.
         hardware: the price book's device that candidates are priced on.
         traffic: online (batch 1) or batch (32).
-        target: where the chosen model is deployed.
         pretrain_settings: arguments of pretrain.
         transfer_settings: arguments of transfer.
         tune_settings: arguments of tune.
         finetune_settings: arguments of finetune.
+        monitor_settings: arguments of monitor.
+        deploy_settings: arguments of deploy.
+        model_name: the name in the registry.
 
     Returns:
         The price of this machine in US dollars an hour, which stops a training at a sum of money.
     """
-    from undercut.check.settings import check_settings, check_stages
+    from undercut.check.settings import check_monitor, check_settings, check_stages
+    from undercut.deploy.settings import check_deploy_settings
     from undercut.steps import step
 
     with step("check"):
-        usd_per_hour = check_settings(bar, candidates, prices, hardware, traffic, target)
+        usd_per_hour = check_settings(bar, candidates, prices, hardware, traffic)
         check_stages(pretrain_settings, transfer_settings, tune_settings, finetune_settings, usd_per_hour)
+        check_monitor(monitor_settings, model_name)
+        check_deploy_settings(model_name, deploy_settings)
         return usd_per_hour

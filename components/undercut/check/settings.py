@@ -13,9 +13,8 @@ from undercut.costs import CPU_CORE, available_cores, parse_price_book
 from undercut.errors import ConfigurationError
 from undercut.hyperparameters import Config, with_hyperparameters
 
-TARGETS = ("local",)
 # What a pipeline sets itself, for all stages alike.
-TAKEN = ("base_model", "usd_per_hour", "seed")
+TAKEN = ("base_model", "model_name", "usd_per_hour", "seed")
 
 
 def check_settings(
@@ -24,7 +23,6 @@ def check_settings(
     prices: Mapping[str, Any],
     hardware: str,
     traffic: str,
-    target: str,
 ) -> float:
     """Check the settings together.
 
@@ -40,8 +38,6 @@ def check_settings(
     book.usd_per_hour(hardware)
     if traffic not in TRAFFIC:
         raise ConfigurationError("traffic", traffic, f"one of {', '.join(TRAFFIC)}")
-    if target not in TARGETS:
-        raise ConfigurationError("target", target, f"one of {', '.join(TARGETS)}")
     return available_cores() * book.usd_per_hour(CPU_CORE)
 
 
@@ -80,6 +76,21 @@ def check_stages(
     if method == "prefix" and transferring.epochs:
         remedy = "A prefix is loaded onto its base again and again: it needs one that a URI leads to"
         raise ConfigurationError("finetune_settings.method", method, "another method after a transfer", remedy)
+
+
+def check_monitor(monitor: Mapping[str, Any], model_name: str) -> None:
+    """Check the settings of monitor.
+
+    Args:
+        monitor: entries that stand in for its arguments.
+        model_name: the champion's name in the registry.
+
+    Raises:
+        ConfigurationError: the first setting that is wrong, such as ``monitor_settings.significance``.
+    """
+    from undercut.monitor.settings import MonitorConfig
+
+    _check("monitor_settings", MonitorConfig(model_name=model_name), monitor)
 
 
 def _check(name: str, config: Config, entries: Mapping[str, Any]) -> Config:

@@ -33,9 +33,9 @@ def removable(keep: int) -> list[Removable]:
     found = [(p, "an older run") for p in _folders(home / "runs") if p.name not in needed]
     current = workspace.code_digest()[:16]
     found += [
-        (p, "cache of another version of the code" if p.name != current else "cache")
+        (p, "cache" if p.name.startswith(current) else "cache of another version of the code")
         for p in _folders(home / "cache")
-        if p.name != current or keep == 0
+        if keep == 0 or not p.name.startswith(current)
     ]
     found += [(p, "checkpoints of an interrupted training") for p in _folders(home / "checkpoints")]
     if keep == 0:

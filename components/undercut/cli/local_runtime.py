@@ -12,13 +12,16 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kfp import dsl, local
 from kfp.local import cache as kfp_cache
-from kfp.local import subprocess_task_handler
+from kfp.local import docker_task_handler, subprocess_task_handler
 
 from undercut import artifacts
+
+if TYPE_CHECKING:
+    from undercut.cli.docker_runtime import Containers
 
 
 class CachedStep(Protocol):
@@ -30,7 +33,9 @@ class CachedStep(Protocol):
 
 
 @contextlib.contextmanager
-def local_runner(artifacts_root: Path, cache_root: Path, log: Path, cached: CachedStep) -> Iterator[None]:
+def local_runner(
+    artifacts_root: Path, cache_root: Path, log: Path, cached: CachedStep, containers: "Containers | None" = None
+) -> Iterator[None]:
     """Set KFP's local runner up for one pipeline run.
 
     Args:
@@ -38,14 +43,18 @@ def local_runner(artifacts_root: Path, cache_root: Path, log: Path, cached: Cach
         cache_root: where finished steps are remembered.
         log: receives everything that KFP and the steps print.
         cached: called, from KFP's threads, for each step taken from the cache.
+        containers: where steps run; None for processes of this machine.
     """
     root = logging.getLogger()
     handlers, level, printer = root.handlers[:], root.level, builtins.print
     before = kfp_cache.LocalCache, subprocess_task_handler.replace_python_executable
+    run_container = docker_task_handler.run_docker_container
     kfp_cache.LocalCache = _reporting_cache(cached)
     subprocess_task_handler.replace_python_executable = _replace_python
+    if containers:
+        docker_task_handler.run_docker_container = containers.run
     local.init(
-        local.SubprocessRunner(use_venv=False),
+        local.DockerRunner() if containers else local.SubprocessRunner(use_venv=False),
         pipeline_root=str(artifacts_root),
         workspace_root=str(artifacts_root / "workspace"),
         enable_caching=True,
@@ -58,6 +67,7 @@ def local_runner(artifacts_root: Path, cache_root: Path, log: Path, cached: Cach
                 yield
     finally:
         kfp_cache.LocalCache, subprocess_task_handler.replace_python_executable = before
+        docker_task_handler.run_docker_container = run_container
         kfp_cache.reset_local_cache_singleton()
         builtins.print = printer
         root.handlers[:] = handlers

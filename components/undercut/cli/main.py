@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from undercut.cli import compile_flags
+from undercut.cli import cluster_commands, compile_flags
 from undercut.errors import ConfigurationError
 
 RECIPES = Path("pipelines/recipes")
@@ -43,6 +43,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, show what would run, run nothing.")
     ] = False,
+    runner: Annotated[
+        str, typer.Option(help="Where steps run: process, or docker for containers of the train image.")
+    ] = "process",
 ) -> None:
     """Run a pipeline on this machine.
 
@@ -55,12 +58,14 @@ def run(
     from undercut.cli.listing import arguments_table, inputs_text
     from undercut.cli.pipeline_file import load_pipeline
     from undercut.cli.run import run_pipeline
+    from undercut.cli.runners import check_runner, containers
 
     if "--help" in (pipeline, *context.args):
         typer.echo(context.get_help())
         if pipeline != "--help":
             Console(highlight=False).print(inputs_text(load_pipeline(pipeline)))
         return
+    check_runner(runner)
     loaded = load_pipeline(pipeline)
     arguments = loaded.checked(pinned(loaded, resolve(loaded, recipe, context.args)))
     console = _console()
@@ -68,7 +73,7 @@ def run(
         console.print(arguments_table(loaded.inputs, arguments))
         console.print(f"{loaded.name}: about {loaded.steps(arguments)} steps. Everything checked, nothing run.")
         return
-    folder = run_pipeline(loaded, arguments, recipe, console)
+    folder = run_pipeline(loaded, arguments, recipe, console, containers(runner, loaded, arguments, console))
     record = runs.read(folder)
     if record["status"] == "failed":
         summary.show_failure(folder, record, Console(stderr=True, highlight=False))
@@ -107,6 +112,9 @@ def compile_(
     typer.echo(f"{output}: {loaded.name}, {len(loaded.inputs)} inputs. Upload it in the Kubeflow UI under Pipelines.")
 
 
+cluster_commands.register(app)
+
+
 @app.command()
 def serve(
     model: Annotated[str, typer.Argument(help="Registered name; the newest run's model if left out.")] = "",
@@ -115,13 +123,15 @@ def serve(
     threads: Annotated[int, typer.Option(help="Threads of one prediction.")] = 1,
 ) -> None:
     """Serve the champion over HTTP (KServe's V1 and V2 protocols), until Ctrl-C."""
-    from undercut import registry, serving
+    from undercut import registry
     from undercut.cli import runs
+    from undercut.serving.server import serve as start
+    from undercut.serving.settings import ServeConfig
 
     name = model or runs.read(runs.find(""))["arguments"]["model_name"]
     folder, version = registry.champion_folder(name)
     typer.echo(f"{name} version {version.number}, from the registry", err=True)
-    serving.serve(folder, name, port, host, threads, version.digest)
+    start(ServeConfig(model=folder, name=name, port=port, host=host, threads=threads, digest=version.digest))
 
 
 @app.command()

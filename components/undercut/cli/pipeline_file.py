@@ -119,7 +119,7 @@ def load_pipeline(path: str, options: CompileOptions | None = None) -> PipelineF
 
 
 def _about(item: Input, value: Any) -> str:
-    shown = "" if value in (None, "", [], {}) else json.dumps(value, ensure_ascii=False)
+    shown = "" if value in (None, "", [], {}) else json.dumps(value, ensure_ascii=False, sort_keys=True)
     default = f"default {shown if len(shown) <= LONG else shown[:LONG] + ' …'}" if shown else "default empty"
     return f"{TYPES[item.kind]}; {'required' if value is None else default}"
 

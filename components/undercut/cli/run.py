@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -21,8 +21,10 @@ from undercut.cli import runs
 from undercut.cli.display import Display
 from undercut.cli.local_runtime import local_runner, own_output
 from undercut.cli.pipeline_file import PipelineFile
-from undercut.errors import ConfigurationError
 from undercut.tracking import Tracker
+
+if TYPE_CHECKING:
+    from undercut.cli.docker_runtime import Containers
 
 POLL_SECONDS = 0.1
 INTERRUPTED = 130
@@ -101,7 +103,13 @@ class Tail:
             self._outcome.failure = event
 
 
-def run_pipeline(pipeline: PipelineFile, arguments: Mapping[str, Any], recipe: Path | None, console: Console) -> Path:
+def run_pipeline(
+    pipeline: PipelineFile,
+    arguments: Mapping[str, Any],
+    recipe: Path | None,
+    console: Console,
+    containers: "Containers | None" = None,
+) -> Path:
     """Run a pipeline with checked arguments and return the run's folder; ``run.json`` in it says how it ended.
 
     Args:
@@ -109,11 +117,12 @@ def run_pipeline(pipeline: PipelineFile, arguments: Mapping[str, Any], recipe: P
         arguments: all of its arguments, URIs pinned.
         recipe: where they came from, for the record.
         console: the person's terminal.
+        containers: where steps run; None for processes of this machine.
 
     Raises:
         ConfigurationError: the workspace cannot be written.
     """
-    folder = _create(pipeline.name)
+    folder = runs.create(pipeline.name)
     _environment(folder)
     book = costs.parse_price_book(arguments.get("prices", {"devices": {costs.CPU_CORE: {"usd_per_hour": 0}}}))
     record = {
@@ -136,11 +145,13 @@ def run_pipeline(pipeline: PipelineFile, arguments: Mapping[str, Any], recipe: P
     display = Display(console, book, pipeline.steps(arguments))
 
     def interrupted() -> None:
+        if containers:
+            containers.stop()
         runs.write(folder, record | {"status": "interrupted", **_use(record, display, outcome, tracker)})
         tracker.finish(MLFLOW_STATUS["interrupted"])
 
     with display, Tail(folder / "events.jsonl", display, tracker, outcome), _interruptible(console, interrupted):
-        _execute(pipeline, arguments, folder, display, tracker, outcome)
+        _execute(pipeline, arguments, folder, display, tracker, outcome, containers)
     report = _keep_report(folder, outcome)
     status = outcome.status()
     kept = [path for path in (report, _selection_file(outcome)) if path]
@@ -189,16 +200,6 @@ def _interruptible(console: Console, finish: Callable[[], None]) -> Iterator[Non
         signal.signal(signal.SIGINT, before)
 
 
-def _create(name: str) -> Path:
-    try:
-        return runs.create(name)
-    except OSError as error:
-        remedy = f"{error.strerror}: free space (undercut clean), or set UNDERCUT_HOME to a folder you may write to"
-        raise ConfigurationError(
-            "UNDERCUT_HOME", str(workspace.home()), "a folder that can be written", remedy
-        ) from error
-
-
 def _environment(folder: Path) -> None:
     """Tell the steps, which inherit it, where they report and whom they belong to."""
     os.environ["UNDERCUT_HOME"] = str(workspace.home())
@@ -213,6 +214,7 @@ def _execute(
     display: Display,
     tracker: Tracker,
     outcome: Outcome,
+    containers: "Containers | None",
 ) -> None:
     def cached(step: str, detail: str, outputs: dict[str, str]) -> None:
         path = own_output(step, outputs)
@@ -221,9 +223,9 @@ def _execute(
         if path:
             outcome.outputs[step].append(Path(path))
 
-    cache = workspace.home() / "cache" / workspace.code_digest()[:16]
+    cache = workspace.home() / "cache" / (containers.cache if containers else workspace.code_digest()[:16])
     try:
-        with local_runner(folder / "artifacts", cache, folder / "kfp.log", cached):
+        with local_runner(folder / "artifacts", cache, folder / "kfp.log", cached, containers):
             pipeline.pipeline(**arguments)
     except RuntimeError as error:  # KFP's word for a step that failed; the step itself has said why
         outcome.error = str(error)

@@ -12,7 +12,11 @@ RECORD = "run.json"
 
 
 def create(name: str) -> Path:
-    """Make and return a new run's folder, named by local time and pipeline."""
+    """Make and return a new run's folder, named by local time and pipeline.
+
+    Raises:
+        ConfigurationError: the workspace cannot be written.
+    """
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     for number in range(1, 1000):
         folder = workspace.home() / "runs" / (f"{stamp}-{name}" if number == 1 else f"{stamp}-{name}-{number}")
@@ -20,6 +24,10 @@ def create(name: str) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
+        except OSError as error:
+            remedy = f"{error.strerror}: free space (undercut clean), or set UNDERCUT_HOME to a folder you may write to"
+            home = str(workspace.home())
+            raise ConfigurationError("UNDERCUT_HOME", home, "a folder that can be written", remedy) from error
         return folder
     raise AssertionError(f"a thousand runs of {name} within the second {stamp}")
 

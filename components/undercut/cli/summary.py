@@ -15,7 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from undercut import artifacts
 from undercut.cli import runs
+from undercut.cli.monitoring import show_monitoring, show_promotion
 from undercut.wording import duration, money, size
 
 WIDE = 100
@@ -28,13 +30,17 @@ def show(folder: Path, console: Console) -> None:
     """Print the end of a run from its folder."""
     record = runs.read(folder)
     selections = record["outputs"].get("select", [])
+    if watched := record["outputs"].get("monitor", []):
+        show_monitoring(json.loads((Path(watched[-1]) / artifacts.MONITORING).read_text(encoding="utf-8")), console)
     if record["status"] in ("passed", "missed"):
         selection = json.loads((Path(selections[-1]) / "selection.json").read_text(encoding="utf-8"))
         console.print()
         console.print(candidates_table(selection, console.width))
         _reasons(selection, console)
         console.print(Text(selection["sentence"], style="bold"), soft_wrap=True)
-    elif record["status"] == "finished":
+        if watched and (shipped := record["outputs"].get("deploy", [])):
+            show_promotion(json.loads((Path(shipped[-1]) / artifacts.DEPLOYMENT).read_text(encoding="utf-8")), console)
+    elif record["status"] == "finished" and not watched:
         console.print()
         for step, paths in record["outputs"].items():
             console.print(Text(f"  {step:<9} {paths[-1]}"), soft_wrap=True)

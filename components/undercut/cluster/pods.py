@@ -14,7 +14,9 @@ from kfp.dsl.pipeline_channel import PipelineParameterChannel
 from undercut.cluster.options import CompileOptions, current
 from undercut.images import TRAIN_IMAGE, USER
 
-TRAINING = ("pretrain", "transfer", "tune", "finetune", "compress")
+# Steps that launch a training, which may be a TrainJob of its own; a search always trains in its step.
+LAUNCHING = ("pretrain", "transfer", "finetune", "compress")
+TRAINING = (*LAUNCHING, "tune")
 HOME = "/tmp/undercut"  # the only place that a step writes to beside its outputs
 DOWNLOADS = f"{HOME}/downloads"
 CONFIG_MAP = "undercut"
@@ -66,7 +68,7 @@ def furnish(allocation: Mapping[str, PipelineParameterChannel]) -> None:
         _sized(task, allocation)
         kubernetes.use_secret_as_env(task, allocation["secret"], {key: key for key in USER_KEYS}, optional=True)
         if stage in TRAINING:
-            _training_step(task, allocation, options)
+            _training_step(task, allocation, "launcher_" if stage in LAUNCHING else "", options)
 
 
 def _any_step(task: dsl.PipelineTask, stage: str, options: CompileOptions) -> None:
@@ -100,13 +102,13 @@ def _sized(task: dsl.PipelineTask, allocation: Mapping[str, PipelineParameterCha
 
 
 def _training_step(
-    task: dsl.PipelineTask, allocation: Mapping[str, PipelineParameterChannel], options: CompileOptions
+    task: dsl.PipelineTask, allocation: Mapping[str, PipelineParameterChannel], prefix: str, options: CompileOptions
 ) -> None:
-    kind, count = allocation["accelerator"], allocation["accelerator_count"]
+    kind, count = allocation[f"{prefix}accelerator"], allocation[f"{prefix}accelerator_count"]
     task.register_pipeline_channels([kind, count])
     task.set_accelerator_type(kind).set_accelerator_limit(count)  # an empty type asks for none
-    kubernetes.add_node_selector_json(task, allocation["node_selector"])
-    kubernetes.add_toleration_json(task, allocation["tolerations"])
+    kubernetes.add_node_selector_json(task, allocation[f"{prefix}node_selector"])
+    kubernetes.add_toleration_json(task, allocation[f"{prefix}tolerations"])
     kubernetes.empty_dir_mount(task, "dshm", "/dev/shm", medium="Memory", size_limit=options.shared_memory)
     for name, value in STAY.items():
         kubernetes.add_pod_annotation(task, name, value)

@@ -13,6 +13,7 @@ def compress(
     scratch: dsl.Input[dsl.Model] = None,
     structure: str = "finetuned",
     seed: int = 0,
+    resources: dict = {},  # noqa: B006
 ):
     """Make one structure from the fine-tuned model: itself, or something smaller.
 
@@ -23,13 +24,12 @@ def compress(
         scratch: a language model pretrained from scratch, which the structure scratch starts from.
         structure: finetuned, linear, linear-teacher, distilled-N, pruned-LxPxH, static-D, scratch; a module of undercut.compress, an argument after a dash.
         seed: of whatever is random in making it.
+        resources: what a node may reserve, and how many: accelerator, accelerator_count, cpu, memory, nodes, processes.
     """
-    from pathlib import Path
-
-    from undercut.compress.structures import compress
+    from undercut.launch import launch
     from undercut.steps import step
 
-    pretrained = Path(scratch.path) if scratch else None
-    inputs = [teacher.path, data.path, *([scratch.path] if scratch else [])]
-    with step("compress", structure, inputs=inputs, output=model.path):
-        compress(structure, Path(teacher.path), Path(data.path), Path(model.path), seed, pretrained)
+    inputs = {"teacher": teacher, "data": data, "scratch": scratch}
+    paths = [artifact.path for artifact in inputs.values() if artifact]
+    with step("compress", structure, inputs=paths, output=model.path):
+        launch("compress", resources, inputs, {"output": model}, structure=structure, seed=seed)

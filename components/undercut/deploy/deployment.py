@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from undercut import artifacts, events, registry
+from undercut import artifacts, events, pod_tracking, registry
 from undercut.bar import TRAFFIC
+from undercut.companions import Origin
 from undercut.deploy.promotion import Challenger, Promotion, promote
 from undercut.deploy.registration import register
 from undercut.deploy.settings import DeployConfig
 from undercut.deploy.smoke_test import SmokeTestError, smoke_test
 from undercut.deploy.stages import report
+from undercut.deploy.targets import Tested, target_of
 from undercut.errors import ConfigurationError, Unavailable
 from undercut.predictors import Predictor, load_predictor
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 SMOKE_ROWS = 20
 
 
-def deploy(chosen: Path, selection: Path, data: Path, output: Path, config: DeployConfig) -> None:
+def deploy(
+    chosen: Path, selection: Path, data: Path, output: Path, config: DeployConfig, teacher: Path | None = None
+) -> None:
     """Deploy the selection's choice.
 
     Args:
@@ -34,27 +38,36 @@ def deploy(chosen: Path, selection: Path, data: Path, output: Path, config: Depl
         data: the dataset; its test rows decide between champion and challenger.
         output: receives ``deployment.json``.
         config: settings.
+        teacher: the fine-tuned model, kept beside the registered version for a later training to go on from.
 
     Raises:
         ConfigurationError: a folder was tampered with, nothing was selected, or MLflow cannot be reached.
         SmokeTestError: the registered model does not answer over HTTP as it should.
         PromotionError: the alias could not be moved.
+        DeploymentError: the cluster does not serve the model; what served before serves on.
     """
     output.mkdir(parents=True, exist_ok=True)
     report("checking the folder")
     choice = artifacts.load(selection, artifacts.SELECTION)
-    model = _chosen_model(chosen, choice)
+    model, target = _chosen_model(chosen, choice), target_of(config)
+    target.check(model)
     texts, _ = artifacts.texts_and_labels(data, "test")
     client = registry.connect()
     with _run(client, config.model_name) as run_id:
         _check_task(client, config.model_name, model["labels"])
         report("registering")
-        version = register(client, chosen, choice, len(texts), config.model_name, run_id)
+        origin = Origin(data=data, teacher=teacher)
+        version = register(client, chosen, choice, len(texts), config.model_name, run_id, origin)
         report("testing the server")
-        predictor, smoke = _tested(client, version, texts[:: max(1, len(texts) // SMOKE_ROWS)][:SMOKE_ROWS])
+        asked = texts[:: max(1, len(texts) // SMOKE_ROWS)][:SMOKE_ROWS]
+        predictor, smoke = _tested(client, version, asked)
         report("comparing with the champion")
         batch = TRAFFIC[choice["traffic"]]
-        promotion = promote(client, Challenger(version=version, predictor=predictor, data=data, batch=batch), config)
+        challenger = Challenger(version=version, predictor=predictor, data=data, batch=batch)
+        tested = Tested(folder=chosen, manifest=model, predictor=predictor, texts=asked)
+        promotion = promote(client, challenger, config, lambda: target.serve(tested))
+        if promotion.rollout is None:
+            target.keep()
         _record(client, version, promotion)
     report("done")
     content = {"model": model["digest"], "dataset": artifacts.load(data, artifacts.DATASET)["digest"]}
@@ -86,6 +99,7 @@ def _run(client: "MlflowClient", name: str) -> Iterator[str]:
 
     given = os.environ.get(registry.RUN_VARIABLE)
     try:
+        given = given or pod_tracking.shared_run(client)
         if given:
             run_id = str(client.get_run(given).info.run_id)
         else:
@@ -150,4 +164,5 @@ def _outcome(
         "champion_before": before and {"version": before.number, "model": before.digest, "tags": dict(before.tags)},
         "comparison": promotion.comparison,
         "tracking_uri": registry.shown(client.tracking_uri),
+        "kserve": promotion.rollout and promotion.rollout.record,
     }

@@ -11,8 +11,8 @@ whose label a model does not know counts as its mistake.
 import contextlib
 import fcntl
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from undercut import artifacts, events, registry, workspace
 from undercut.deploy.settings import DeployConfig
 from undercut.deploy.stages import report
+from undercut.deploy.targets import Rollout
 from undercut.intervals import paired_difference
 from undercut.label_sets import is_multi_label, predicted
 from undercut.predictors import Predictor, load_predictor
@@ -55,16 +56,31 @@ class Challenger:
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """What came of it: ``moved``, why, the champion before, and the comparison (None: nothing to compare)."""
+    """What came of it: ``moved``, why, the champion before, and the comparison (None: nothing to compare).
+
+    ``rollout`` is what the target did (None: it was not asked).
+    """
 
     moved: bool
     reason: str
     before: registry.Version | None
     comparison: dict[str, Any] | None = None
+    rollout: Rollout | None = None
 
 
-def promote(client: "MlflowClient", challenger: Challenger, config: DeployConfig) -> Promotion:
-    """Compare with the champion and move the alias if the rule says so.
+def promote(
+    client: "MlflowClient",
+    challenger: Challenger,
+    config: DeployConfig,
+    serve: Callable[[], Rollout] = Rollout,
+) -> Promotion:
+    """Compare with the champion; if the rule says so, have the challenger served and move the alias.
+
+    Args:
+        client: of the registry.
+        challenger: the version, and what it is compared on.
+        config: the rule's settings.
+        serve: has the challenger served, before the alias moves; also asked where the champion is this model.
 
     The registry has no compare-and-set: other deployments of this machine wait for a lock, and the
     alias is read again right before and after the move.
@@ -78,16 +94,32 @@ def promote(client: "MlflowClient", challenger: Challenger, config: DeployConfig
         for _ in range(ATTEMPTS):
             before = registry.by_alias(client, name, registry.CHAMPION)
             verdict = _decide(client, challenger, before, config)
-            if not verdict.moved:
+            same = before is not None and before.digest == challenger.version.digest
+            if not verdict.moved and not same:
                 return verdict
-            if _number(registry.by_alias(client, name, registry.CHAMPION)) != _number(before):
+            if _moved_since(client, name, before):
                 events.message("another deployment moved the champion meanwhile: comparing again")
                 continue
+            verdict = _served(verdict, serve())
+            if not verdict.moved:
+                return verdict
+            if _moved_since(client, name, before):
+                raise PromotionError(f"version {number} is served, but another deployment moved the alias meanwhile")
             client.set_registered_model_alias(name, registry.CHAMPION, number)
             if _number(registry.by_alias(client, name, registry.CHAMPION)) != number:
                 raise PromotionError(f"version {number} was made champion, then another deployment moved the alias")
             return verdict
     raise PromotionError(f"another deployment moved the champion {ATTEMPTS} times during the comparison; run again")
+
+
+def _moved_since(client: "MlflowClient", name: str, before: registry.Version | None) -> bool:
+    return _number(registry.by_alias(client, name, registry.CHAMPION)) != _number(before)
+
+
+def _served(verdict: Promotion, rollout: Rollout) -> Promotion:
+    if rollout.serving:
+        return replace(verdict, rollout=rollout)
+    return replace(verdict, rollout=rollout, moved=False, reason=f"Rolled back: {rollout.rollback}. {verdict.reason}")
 
 
 def _number(version: registry.Version | None) -> str:

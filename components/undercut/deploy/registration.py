@@ -1,5 +1,6 @@
 """Put a model folder into MLflow's registry, with a page that a person can read."""
 
+import functools
 import json
 import tempfile
 import time
@@ -7,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from undercut import artifacts, registry
+from undercut import artifacts, companions, registry
 from undercut.candidates import candidate_name
 from undercut.deploy import description
+from undercut.deploy.stages import report
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,9 +20,15 @@ MODEL_CODE = Path(__file__).with_name("registered_model.py")
 
 
 def register(
-    client: "MlflowClient", folder: Path, selection: artifacts.Manifest, rows: int, name: str, run_id: str
+    client: "MlflowClient",
+    folder: Path,
+    selection: artifacts.Manifest,
+    rows: int,
+    name: str,
+    run_id: str,
+    origin: companions.Origin,
 ) -> registry.Version:
-    """Register a verified model folder; a version with the same digest is used again.
+    """Register a verified model folder, with what is kept beside it; a version with the same digest is used again.
 
     Args:
         client: of the tracking server, which is the registry as well.
@@ -29,13 +37,20 @@ def register(
         rows: number of test rows, for the description.
         name: the registered model's name.
         run_id: the MLflow run that the version belongs to.
+        origin: its dataset and its teacher.
     """
+    digest = artifacts.load(folder, artifacts.MODEL)["digest"]
+    known = registry.by_digest(client, name, digest)
+    version = known or _create_version(client, folder, selection, rows, name, run_id)
+    return companions.keep(client, version, folder, origin, functools.partial(report, "registering"))
+
+
+def _create_version(
+    client: "MlflowClient", folder: Path, selection: artifacts.Manifest, rows: int, name: str, run_id: str
+) -> registry.Version:
     import mlflow
 
     model = artifacts.load(folder, artifacts.MODEL)
-    known = registry.by_digest(client, name, model["digest"])
-    if known is not None:
-        return known
     row = next(row for row in selection["candidates"] if row["digest"] == model["digest"])
     _create_registered_model(client, name)
     model_id = _log_model(client, folder, model, row, selection["bar"]["metric"], run_id)

@@ -2,7 +2,17 @@
 
 from undercut import events
 
-STAGES = ("checking the folder", "registering", "testing the server", "comparing with the champion", "done")
+STAGES = (
+    "checking the folder",
+    "registering",
+    "testing the server",
+    "comparing with the champion",
+    "waiting for the pods",
+    "testing the pods",
+    "watching the canary",
+    "promoting",
+    "done",
+)
 
 
 def report(stage: str, share: float = 0.0) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from undercut import artifacts, checkpoints, events, workspace
+from undercut import artifacts, checkpoints, distributed, events, workspace
 from undercut.base_models import find_base, longest_text
+from undercut.classification_heads import describe_head
 from undercut.classifiers import classification_task, fit_method, load_base, prepared
 from undercut.costs import LIMITS
 from undercut.errors import ConfigurationError
@@ -55,6 +56,8 @@ def finetune(
     if config.method == "prefix" and "structure" in origin:
         raise ConfigurationError("method", "prefix", f"any other on a base that is {origin['structure']}")
     config = replace(config, max_length=longest_text(base, config.max_length))
+    if head := describe_head(base, card["labels"]):
+        events.message(head)
     events.parameters(asdict(config))
     settings = {k: v for k, v in asdict(config).items() if k not in (*LIMITS, "base_model")}
     key = checkpoints.content_key(
@@ -159,7 +162,13 @@ def _second_pass_failed(first: FitResult, second: FitResult) -> str:
 
 def _remembered(folder: Path) -> FitResult | None:
     """Return the first pass's result if an interrupted run had finished that pass."""
-    if not all(checkpoints.recall(folder / name) for name in CHOSEN):
+
+    def found() -> dict[str, Any] | None:
+        complete = all(checkpoints.recall(folder / name) for name in CHOSEN)
+        return json.loads((folder / "chosen.json").read_text()) if complete else None
+
+    result = distributed.of_first(found)
+    if result is None:
         return None
     events.message("the epoch was chosen by an interrupted run")
-    return FitResult(**json.loads((folder / "chosen.json").read_text()))
+    return FitResult(**result)

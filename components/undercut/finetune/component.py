@@ -35,6 +35,7 @@ def finetune(
     seed: int = 0,
     settings: dict = {},  # noqa: B006
     hyperparameters: dict = {},  # noqa: B006
+    resources: dict = {},  # noqa: B006
 ):
     """Fine-tune a pretrained encoder for text classification; resumes an interrupted training.
 
@@ -67,16 +68,16 @@ def finetune(
         seed: of the new layers, the order of batches and dropout.
         settings: each stands in for the argument of its name.
         hyperparameters: what tune found; stands before settings.
+        resources: what a node may reserve, and how many: accelerator, accelerator_count, cpu, memory, nodes, processes.
     """
-    from pathlib import Path
-
     from undercut.steps import step
 
     inputs = [artifact.path for artifact in (data, base, tuning) if artifact]
     with step("finetune", inputs=inputs, output=model.path):
-        from undercut.finetune.classifier import finetune
         from undercut.finetune.settings import FinetuneConfig
         from undercut.hyperparameters import from_arguments
+        from undercut.launch import launch
 
         config = from_arguments(FinetuneConfig, locals(), settings=settings, hyperparameters=hyperparameters)
-        finetune(Path(data.path), Path(model.path), config, Path(adapter.path), Path(base.path) if base else None)
+        outputs = {"output": model, "adapter": adapter}
+        launch("finetune", resources, {"data": data, "made": base}, outputs, config=config)

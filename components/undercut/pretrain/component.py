@@ -29,6 +29,7 @@ def pretrain(
     checkpoint_seconds: float = 120.0,
     seed: int = 0,
     settings: dict = {},  # noqa: B006
+    resources: dict = {},  # noqa: B006
 ):
     """Pretrain a language model from scratch on text without labels; resumes an interrupted training.
 
@@ -55,6 +56,7 @@ def pretrain(
         checkpoint_seconds: seconds between checkpoints, which is what a lost machine costs at most; 0 for none.
         seed: of the weights, the order of rows and the masks.
         settings: each stands in for the argument of its name.
+        resources: what a node may reserve, and how many: accelerator, accelerator_count, cpu, memory, nodes, processes.
     """
     from pathlib import Path
 
@@ -62,12 +64,11 @@ def pretrain(
 
     with step("pretrain", inputs=[data.path], output=model.path):
         from undercut.hyperparameters import from_arguments
+        from undercut.launch import launch
         from undercut.pretrain.left_out import left_out
         from undercut.pretrain.settings import PretrainConfig
 
         config = from_arguments(PretrainConfig, locals(), settings=settings)
         if not config.epochs:
             return left_out(Path(model.path), config)  # without seconds of imports
-        from undercut.pretrain.language_model import pretrain
-
-        pretrain(Path(data.path), Path(model.path), config)
+        launch("pretrain", resources, {"data": data}, {"output": model}, config=config)

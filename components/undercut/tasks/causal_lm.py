@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from undercut.batching import pack
 from undercut.corpus import packed
 from undercut.optimization import Precision
-from undercut.tasks.protocol import Batch, Encoded
+from undercut.tasks.protocol import EVERY, Batch, Encoded
 
 END = "<|endoftext|>"
 EVALUATION_TOKENS = 4096
@@ -42,10 +42,10 @@ class CausalLM:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return packed(pack([e.ids for e in encodings], self.begin, self.end, self._length))
 
-    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64], share: slice = EVERY) -> Batch:
         """Return ``input_ids`` of shape (rows, length)."""
         assert isinstance(encoded.ids, np.ndarray), "packed rows"
-        return {"input_ids": torch.from_numpy(encoded.ids[indices].astype(np.int64))}
+        return {"input_ids": torch.from_numpy(encoded.ids[indices[share]].astype(np.int64))}
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Return the mean cross-entropy of the tokens, times the batch's rows."""

@@ -14,7 +14,7 @@ from undercut.batching import length_batches
 from undercut.encoders import pooled
 from undercut.optimization import Precision
 from undercut.predictors import BatchTokenizer, FloatArray, pad
-from undercut.tasks.protocol import Batch, Encoded
+from undercut.tasks.protocol import EVERY, Batch, Encoded
 from undercut.teaching import UNLABELLED, Answers
 
 
@@ -58,8 +58,9 @@ class Distillation:
         """Tokenise rows and put the teacher's answers beside them."""
         return Taught(**vars(self.encode(texts, labels)), logits=answers.logits, states=answers.states)
 
-    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64], share: slice = EVERY) -> Batch:
         """Return ``input_ids``, ``attention_mask``, ``labels``, and the teacher's ``logits`` and ``states``."""
+        indices = indices[share]
         assert isinstance(encoded, Taught), type(encoded)
         ids, mask = pad([encoded.ids[i] for i in indices])
         return {

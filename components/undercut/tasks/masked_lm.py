@@ -19,7 +19,7 @@ from undercut.batching import pack
 from undercut.corpus import packed
 from undercut.errors import ConfigurationError
 from undercut.optimization import Precision
-from undercut.tasks.protocol import Batch, Encoded
+from undercut.tasks.protocol import EVERY, Batch, Encoded
 
 PADDING = "[PAD]"
 SPECIAL = (PADDING, "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -65,15 +65,22 @@ class MaskedLM:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return packed(pack([e.ids for e in encodings], self.begin, self.end, self._length))
 
-    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
-        """Return the rows at ``indices`` with masks drawn from torch's random state.
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64], share: slice = EVERY) -> Batch:
+        """Return the share of the rows at ``indices`` with masks drawn from torch's random state.
 
         ``input_ids``, ``position_ids`` and ``segments`` (number of the text in the row) have shape
-        (rows, length); ``masked`` are the flat positions to guess and ``labels`` the tokens there.
+        (rows, length); ``masked`` are the flat positions to guess and ``labels`` the tokens there. ``guesses``
+        and ``rows`` count those of all shares.
         """
-        return self.batch(encoded, indices, None)
+        return self.batch(encoded, indices, None, share)
 
-    def batch(self, encoded: Encoded, indices: NDArray[np.int64], generator: torch.Generator | None) -> Batch:
+    def batch(
+        self,
+        encoded: Encoded,
+        indices: NDArray[np.int64],
+        generator: torch.Generator | None,
+        share: slice = EVERY,
+    ) -> Batch:
         """Return the batch of :meth:`collate` with masks drawn from ``generator``; None for torch's own."""
         assert isinstance(encoded.ids, np.ndarray), "packed rows"
         ids = torch.from_numpy(encoded.ids[indices].astype(np.int64))
@@ -83,11 +90,13 @@ class MaskedLM:
         position_ids = places - torch.where(starts, places, 0).cummax(1).values
         masked = self._choose(ids, generator)
         return {
-            "input_ids": self._hide(ids, masked, generator),
-            "position_ids": position_ids,
-            "segments": segments,
-            "masked": masked.flatten().nonzero().flatten(),
-            "labels": ids[masked],
+            "input_ids": self._hide(ids, masked, generator)[share],
+            "position_ids": position_ids[share],
+            "segments": segments[share],
+            "masked": masked[share].flatten().nonzero().flatten(),
+            "labels": ids[share][masked[share]],
+            "guesses": masked.sum(),
+            "rows": torch.tensor(len(ids)),
         }
 
     def _choose(self, ids: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
@@ -103,10 +112,10 @@ class MaskedLM:
         return torch.where(masked & (fate >= 0.9), self._replacements[choice], hidden)
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Return the mean cross-entropy of the masked tokens, times the batch's rows."""
+        """Return the mean cross-entropy of the masked tokens, times the batch's rows; of a share, its part of that."""
         logits = masked_logits(model, batch).float()
         total = torch.nn.functional.cross_entropy(logits, batch["labels"], reduction="sum")
-        return total / max(1, len(batch["labels"])) * len(batch["input_ids"])
+        return total / batch["guesses"].clamp(min=1) * batch["rows"]
 
     def metrics(self, model: torch.nn.Module, encoded: Encoded, precision: Precision) -> dict[str, Any]:
         """Return ``loss`` and ``accuracy`` over masked tokens, ``perplexity`` and ``tokens`` guessed."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from undercut.batching import length_batches
 from undercut.optimization import Precision
 from undercut.predictors import BatchTokenizer, pad
-from undercut.tasks.protocol import Batch, Encoded
+from undercut.tasks.protocol import EVERY, Batch, Encoded
 
 
 class MultiLabelClassification:
@@ -41,8 +41,9 @@ class MultiLabelClassification:
         ids = self._tokenizer.ids(texts)
         return Encoded(ids=ids, lengths=np.array([len(row) for row in ids], dtype=np.int64), labels=labels)
 
-    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64], share: slice = EVERY) -> Batch:
         """Return ``input_ids``, ``attention_mask`` of shape (rows, longest) and ``labels`` (rows, labels)."""
+        indices = indices[share]
         ids, mask = pad([encoded.ids[i] for i in indices])
         return {
             "input_ids": torch.from_numpy(ids),

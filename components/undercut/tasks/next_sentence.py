@@ -16,7 +16,7 @@ from transformers import BertForPreTraining
 
 from undercut.optimization import Precision
 from undercut.tasks.masked_lm import EVALUATION_TOKENS, MaskedLM, hidden_states
-from undercut.tasks.protocol import Batch, Encoded
+from undercut.tasks.protocol import EVERY, Batch, Encoded
 
 # A row's label is an int64 with a bit a pair, and one that ends them.
 MAXIMUM_PAIRS = 61
@@ -33,23 +33,31 @@ class NextSentence:
     def __init__(self, masked: MaskedLM, padding: int) -> None:
         self._masked, self._padding = masked, padding
 
-    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
-        """Return the rows at ``indices`` with masks drawn from torch's random state.
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64], share: slice = EVERY) -> Batch:
+        """Return the share of the rows at ``indices`` with masks drawn from torch's random state.
 
         Beside what :class:`undercut.tasks.masked_lm.MaskedLM` returns: ``token_type_ids`` of shape (rows,
-        length); ``firsts``, the flat positions of the pairs' first tokens, and ``strangers`` (pairs,), 0 or 1.
+        length); ``firsts``, the flat positions of the pairs' first tokens, and ``strangers`` (pairs,), 0 or 1;
+        ``pairs`` counts those of all shares.
         """
-        return self._batch(encoded, indices, None)
+        return self._batch(encoded, indices, None, share)
 
-    def _batch(self, encoded: Encoded, indices: NDArray[np.int64], generator: torch.Generator | None) -> Batch:
-        batch = self._masked.batch(encoded, indices, generator)
+    def _batch(
+        self,
+        encoded: Encoded,
+        indices: NDArray[np.int64],
+        generator: torch.Generator | None,
+        share: slice = EVERY,
+    ) -> Batch:
+        assert isinstance(encoded.ids, np.ndarray), "packed rows"
+        batch = self._masked.batch(encoded, indices, generator, share)
         ids = batch["input_ids"]
         real = ids != self._padding
         starts = ids == self._masked.begin
         ends = (ids == self._masked.end).long()
         before = ends.cumsum(1) - ends
         in_pair = before - torch.where(starts, before, 0).cummax(1).values
-        labels = torch.from_numpy(encoded.labels[indices].astype(np.int64))
+        labels = torch.from_numpy(encoded.labels[indices[share]].astype(np.int64))
         place = starts.cumsum(1) - 1
         follows = (labels[:, None] >> place.clamp(min=0)) & 1
         return {
@@ -59,13 +67,15 @@ class NextSentence:
             "token_type_ids": ((in_pair > 0) & real).long(),
             "firsts": starts.flatten().nonzero().flatten(),
             "strangers": 1 - follows[starts],
+            "pairs": torch.tensor(int((encoded.ids[indices] == self._masked.begin).sum())),
         }
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Return the sum of both means, times the batch's rows."""
+        """Return the sum of both means, times the batch's rows; of a share, its part of that."""
         tokens, pairs = _logits(model, batch)
-        masked = functional.cross_entropy(tokens, batch["labels"], reduction="sum") / max(1, len(batch["labels"]))
-        return (masked + functional.cross_entropy(pairs, batch["strangers"])) * len(batch["input_ids"])
+        masked = functional.cross_entropy(tokens, batch["labels"], reduction="sum") / batch["guesses"].clamp(min=1)
+        strangers = functional.cross_entropy(pairs, batch["strangers"], reduction="sum") / batch["pairs"]
+        return (masked + strangers) * batch["rows"]
 
     def metrics(self, model: torch.nn.Module, encoded: Encoded, precision: Precision) -> dict[str, Any]:
         """Return ``loss``, the sum of both; of masked tokens ``masked_loss``, ``perplexity``, ``accuracy``, ``tokens``.

@@ -26,13 +26,18 @@ class Encoded:
 
 
 Batch = Mapping[str, torch.Tensor]
+EVERY = slice(None)
 
 
 class Objective(Protocol):
     """What is learned from rows that are tokenised: how they become batches, a batch a loss, predictions figures."""
 
-    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
-        """Pad the rows at ``indices`` to one batch of tensors."""
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64], share: slice = EVERY) -> Batch:
+        """Pad the rows at ``indices[share]``, one at least, to one batch of tensors.
+
+        What is drawn at random, and what a mean is taken over, is drawn and counted over all of ``indices``:
+        the losses of the shares sum to the loss of the whole.
+        """
         ...
 
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:

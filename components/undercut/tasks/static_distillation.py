@@ -14,7 +14,7 @@ from undercut.batching import length_batches
 from undercut.optimization import Precision
 from undercut.predictors import FloatArray
 from undercut.tasks.distillation import agreeing, answer_loss
-from undercut.tasks.protocol import Batch, Encoded
+from undercut.tasks.protocol import EVERY, Batch, Encoded
 
 
 class StaticEncoder(torch.nn.Module):
@@ -77,8 +77,9 @@ class StaticDistillation:
         """Look up each text's rows and put the teacher's logits beside them."""
         return TaughtRows(**vars(self.encode(texts, labels)), logits=logits)
 
-    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64], share: slice = EVERY) -> Batch:
         """Return ``rows`` and ``texts`` (tokens,), ``labels`` (texts,) and ``logits`` (texts, labels)."""
+        indices = indices[share]
         assert isinstance(encoded, TaughtRows), type(encoded)
         chosen = [encoded.ids[i] for i in indices]
         texts = np.repeat(np.arange(len(chosen)), encoded.lengths[indices])

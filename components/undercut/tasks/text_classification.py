@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from undercut.batching import length_batches
 from undercut.optimization import Precision
 from undercut.predictors import BatchTokenizer, pad
-from undercut.tasks.protocol import Batch, Encoded
+from undercut.tasks.protocol import EVERY, Batch, Encoded
 
 
 class TextClassification:
@@ -40,8 +40,9 @@ class TextClassification:
         ids = self._tokenizer.ids(texts)
         return Encoded(ids=ids, lengths=np.array([len(row) for row in ids], dtype=np.int64), labels=labels)
 
-    def collate(self, encoded: Encoded, indices: NDArray[np.int64]) -> Batch:
+    def collate(self, encoded: Encoded, indices: NDArray[np.int64], share: slice = EVERY) -> Batch:
         """Return ``input_ids``, ``attention_mask`` of shape (rows, longest) and ``labels`` (rows,)."""
+        indices = indices[share]
         ids, mask = pad([encoded.ids[i] for i in indices])
         return {
             "input_ids": torch.from_numpy(ids),

@@ -30,6 +30,7 @@ def transfer(
     checkpoint_seconds: float = 120.0,
     seed: int = 0,
     settings: dict = {},  # noqa: B006
+    resources: dict = {},  # noqa: B006
 ):
     """Continue a base model's pretraining on text of the domain, and measure what that bought.
 
@@ -57,6 +58,7 @@ def transfer(
         checkpoint_seconds: seconds between checkpoints, which is what a lost machine costs at most; 0 for none.
         seed: of new layers, the order of rows and the masks.
         settings: each stands in for the argument of its name.
+        resources: what a node may reserve, and how many: accelerator, accelerator_count, cpu, memory, nodes, processes.
     """
     from pathlib import Path
 
@@ -64,12 +66,11 @@ def transfer(
 
     with step("transfer", inputs=[unlabelled.path, data.path], output=model.path):
         from undercut.hyperparameters import from_arguments
+        from undercut.launch import launch
         from undercut.transfer.as_it_is import as_it_is
         from undercut.transfer.settings import TransferConfig
 
         config = from_arguments(TransferConfig, locals(), settings=settings)
         if not config.epochs:
             return as_it_is(Path(model.path), config)  # without seconds of imports
-        from undercut.transfer.domain_adaptation import transfer
-
-        transfer(Path(unlabelled.path), Path(data.path), Path(model.path), config)
+        launch("transfer", resources, {"unlabelled": unlabelled, "data": data}, {"output": model}, config=config)
