@@ -103,6 +103,8 @@ def test_a_store_that_stops_for_a_minute_in_the_middle_of_an_upload_costs_nothin
     frozen, killed = (tmp_path / name for name in ("frozen", "killed"))
     with contextlib.ExitStack() as stack:
         weeds = {folder: stack.enter_context(serving(folder, SECRET)) for folder in (frozen, killed)}
+        for weed in weeds.values():
+            weed.bucket(BUCKET)
         first = {f: stack.enter_context(running(start_loop(w, f, "first", 2, 100_000, 96))) for f, w in weeds.items()}
         for folder, stop in ((frozen, lambda: weeds[frozen].signal(signal.SIGSTOP)), (killed, weeds[killed].kill)):
             until_an_upload_is_on_its_way(weeds[folder], first[folder])
