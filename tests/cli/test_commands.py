@@ -80,7 +80,9 @@ def test_clean_keeps_what_a_kept_run_took_from_the_cache() -> None:
     middle = made_run("20260101-000001-b")
     made_run("20260101-000002-c", outputs={"ingest": [str(first / "artifacts" / "weights")]})
     current = workspace.home() / "cache" / workspace.code_digest()[:16]
-    current.mkdir(parents=True)
+    of_an_image = current.with_name(f"{current.name}-0123456789ab")
+    for folder in (current, of_an_image):
+        folder.mkdir(parents=True)
     (workspace.home() / "cache" / ("0" * 16)).mkdir(parents=True)
     names = {item.path.name for item in clean.removable(keep=1)}
     assert names == {middle.name, "0" * 16}
@@ -89,9 +91,13 @@ def test_clean_keeps_what_a_kept_run_took_from_the_cache() -> None:
     assert not middle.exists()
     assert first.exists()
     assert current.exists()
+    assert of_an_image.exists()
     assert CliRunner().invoke(app, ["clean"]).output.strip() == "Nothing to remove."
     everything = clean.removable(keep=0)
-    assert {item.path.name for item in everything} == {first.name, "20260101-000002-c", current.name}
+    assert {item.path.name for item in everything} == {
+        *(first.name, "20260101-000002-c"),
+        *(current.name, of_an_image.name),
+    }
 
 
 def test_clean_asks_first() -> None:
