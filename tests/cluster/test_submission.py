@@ -129,7 +129,7 @@ def test_an_interrupt_ends_the_watching_alone(kfp: FakeKfp, pipeline: Path) -> N
     code = "from undercut.cli.main import main; main()"
     command = [sys.executable, "-c", code, "submit", str(pipeline), *SOURCE, "--wait"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 130, err
     assert "The run goes on" in out
     assert "Traceback" not in err

@@ -44,8 +44,8 @@ def test_it_compiles_and_ends_early_on_a_boolean(tmp_path: Path) -> None:
     assert len(inputs) <= 20
     assert all(definition.get("description") for definition in inputs.values())
     tasks = spec["root"]["dag"]["tasks"]
-    assert {"check", "ingest", "monitor"} < tasks.keys()
-    assert len(tasks) == 4, "three cheap steps, and everything else behind one gate"
+    assert {"allocate", "check", "ingest", "monitor"} < tasks.keys()
+    assert len(tasks) == 5, "four cheap steps, and everything else behind one gate"
     assert tasks["ingest"]["cachingOptions"] == {}, "a schedule reads its sources again"
     assert tasks["monitor"]["cachingOptions"] == {}
     (gate,) = (task["triggerPolicy"]["condition"] for task in tasks.values() if "triggerPolicy" in task)
