@@ -24,6 +24,7 @@ from undercut.ingest.component import ingest
 from undercut.monitor.component import monitor
 from undercut.profile.component import profile
 from undercut.quantize.component import quantize
+from undercut.remember.component import remember
 from undercut.report.component import report
 from undercut.resources import DEFAULTS as RESOURCES
 from undercut.resources import parse_resources
@@ -158,6 +159,7 @@ def retraining(
                 deployment=shipped.outputs["deployment"],
             )
         with dsl.Else(name="missed"):
+            remember(data=data, selection=selection, model_name=model_name).set_caching_options(False)
             report(data=data, teacher=teacher, profiles=profiles, selection=selection)
     pods.furnish(pods_ask.outputs)
     # fmt: on

@@ -1,8 +1,12 @@
 """Attempts at a step, as its pod's environment sees them: what they did, what was lost, what they left in the store."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,16 +60,27 @@ def steps_done(events: list[dict[str, Any]]) -> list[Done]:
 
 
 def lost(done: list[Done], attempt: int) -> tuple[int, float]:
-    """Return how many steps, and how many seconds of work, an attempt has to repeat of those before it."""
+    """Return how many steps, and how many seconds of work, of the attempt before this one has to repeat."""
     first = next(d for d in done if d.attempt == attempt)
-    before = [d for d in done if d.attempt < attempt]
-    # Where it went on after step n, everything later than the last time that n was reached is lost.
-    at = max((i for i, d in enumerate(before) if (d.part, d.step) == (first.part, first.step - 1)), default=-1)
-    lost_steps = [d for d in before[at + 1 :] if (d.part, d.step) >= (first.part, first.step)]
-    if not lost_steps:
+    before = [d for d in done if d.attempt == attempt - 1]
+    repeated = [d for d in before if (d.part, d.step) >= (first.part, first.step)]
+    if not repeated:
         return 0, 0.0
-    begin = before[at].time if at >= 0 else lost_steps[0].time
-    return len(lost_steps), lost_steps[-1].time - begin
+    kept = before[: -len(repeated)]
+    # A step is reported at its end: without one that was kept, the first repeated step's own time is left out.
+    return len(repeated), repeated[-1].time - (kept or repeated)[-1 if kept else 0].time
+
+
+@contextlib.contextmanager
+def running(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """Kill the process at the end, and its group if that is its own, however the test ends."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None and os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
 
 
 def wait_for_step(folder: Path, attempt: int, process: "subprocess.Popen[bytes]") -> None:

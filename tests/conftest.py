@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -243,6 +244,26 @@ def write_lost_model(folder: Path, structure: str = "linear", precision: str = "
 def lost_model() -> Callable[..., Path]:
     """:func:`write_lost_model`, for tests of what becomes of a lost candidate."""
     return write_lost_model
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's SQLite file without content; to make one takes seconds."""
+    from undercut import registry
+
+    home = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNDERCUT_HOME", str(home))
+        patch.setenv("MLFLOW_TRACKING_URI", "")
+        registry.connect().search_experiments()
+    return home / "mlflow.db"
+
+
+@pytest.fixture
+def registry_store(tmp_path: Path, empty_store: Path) -> None:
+    """The workspace has an MLflow store, empty and at once."""
+    (tmp_path / "home").mkdir()
+    shutil.copyfile(empty_store, tmp_path / "home" / "mlflow.db")
 
 
 @pytest.fixture

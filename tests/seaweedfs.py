@@ -88,8 +88,10 @@ def serving(folder: Path, secret: str = "secret") -> Iterator[Weed]:
     (folder / "data").mkdir(parents=True)
     server = Weed(folder / "data", secret)
     server.start()
-    yield server
-    server.kill()
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 def keys(client: Any, bucket: str, prefix: str = "") -> list[str]:

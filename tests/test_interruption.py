@@ -1,5 +1,6 @@
 """SIGTERM, and a store that stops: a training on a real S3 server. ``-m resilience`` prints what was measured."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from tests.attempts import (
     assert_secret_nowhere,
     environment,
     read_events,
+    running,
     steps_done,
     stored_steps,
     wait_for_step,
@@ -68,56 +70,66 @@ def start_loop(
 
 @pytest.mark.slow
 def test_sigterm_leaves_a_stored_checkpoint(weed: Weed, tmp_path: Path) -> None:
-    process = start_loop(weed, tmp_path, "first", 3600, 1000, 1)
-    wait_for_step(tmp_path, 1, process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 143
+    with running(start_loop(weed, tmp_path, "first", 3600, 1000, 1)) as process:
+        wait_for_step(tmp_path, 1, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
     last = steps_done(read_events(tmp_path))[-1]
     assert stored_steps(weed.client(), tmp_path) == [last.step]
     assert f"the checkpoint of step {last.step} was stored" in read_events(tmp_path)[-1]["error"]
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+def until_an_upload_is_on_its_way(weed: Weed, process: "subprocess.Popen[bytes]") -> None:
+    client = weed.bucket(BUCKET)
+    while not client.list_multipart_uploads(Bucket=BUCKET).get("Uploads"):
+        assert process.poll() is None
+        time.sleep(0.005)
+
+
+def goes_on_from_the_newest(weed: Weed, folder: Path) -> None:
+    newest = max(stored_steps(weed.client(), folder))
+    with running(start_loop(weed, folder, "second", 2, 100_000, 96)) as again:
+        wait_for_step(folder, 2, again)
+    assert next(d for d in steps_done(read_events(folder)) if d.attempt == 2).step == newest + 1
+
+
 @pytest.mark.resilience
-@pytest.mark.parametrize("outage", ["frozen", "killed"])
-def test_a_store_that_stops_for_a_minute_in_the_middle_of_an_upload_costs_nothing(
-    tmp_path: Path, outage: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The training goes on meanwhile; once the store is back it gets the newest state, from which a new pod goes on."""
-    with serving(tmp_path_factory.mktemp("weed"), SECRET) as weed:
-        client = weed.bucket(BUCKET)
-        process = start_loop(weed, tmp_path, "first", 2, 100_000, 96)
-        while not client.list_multipart_uploads(Bucket=BUCKET).get("Uploads"):
-            assert process.poll() is None
-            time.sleep(0.005)
-        began = steps_done(read_events(tmp_path))[-1].step
-        stop, go_on = {
-            "frozen": (lambda: weed.signal(signal.SIGSTOP), lambda: weed.signal(signal.SIGCONT)),
-            "killed": (weed.kill, weed.start),
-        }[outage]
-        stop()
+def test_a_store_that_stops_for_a_minute_in_the_middle_of_an_upload_costs_nothing(tmp_path: Path) -> None:
+    """One server freezes, another is killed and starts again on its data; two trainings go on meanwhile.
+
+    Once a store is back it gets the newest state, and a new pod goes on from that.
+    """
+    frozen, killed = (tmp_path / name for name in ("frozen", "killed"))
+    with contextlib.ExitStack() as stack:
+        weeds = {folder: stack.enter_context(serving(folder, SECRET)) for folder in (frozen, killed)}
+        for weed in weeds.values():
+            weed.bucket(BUCKET)
+        first = {f: stack.enter_context(running(start_loop(w, f, "first", 2, 100_000, 96))) for f, w in weeds.items()}
+        for folder, stop in ((frozen, lambda: weeds[frozen].signal(signal.SIGSTOP)), (killed, weeds[killed].kill)):
+            until_an_upload_is_on_its_way(weeds[folder], first[folder])
+            stop()
+        began = {folder: steps_done(read_events(folder))[-1].step for folder in weeds}
         time.sleep(60)
-        go_on()
-        ended, back = steps_done(read_events(tmp_path))[-1].step, time.monotonic()
-        weed.bucket(BUCKET)
-        while max(stored_steps(client, tmp_path), default=0) < ended:
-            assert process.poll() is None
-            time.sleep(0.1)
-        waited = time.monotonic() - back
-        process.kill()
-        process.wait()
-        newest = max(stored_steps(client, tmp_path))
-        again = start_loop(weed, tmp_path, "second", 2, 100_000, 96)
-        wait_for_step(tmp_path, 2, again)
-        first = next(d for d in steps_done(read_events(tmp_path)) if d.attempt == 2)
-        again.kill()
-        again.wait()
-    said = [e["message"] for e in read_events(tmp_path) if e["type"] == "message"]
-    print(f"\n{outage} for 60 s: {ended - began} steps done meanwhile; stored {waited:.1f} s after it; {said}")
-    assert ended - began > 100
-    assert first.step == newest + 1
-    assert sum("could not be stored yet" in text for text in said) == 1
-    assert sum("answers again" in text for text in said) == 1
+        weeds[frozen].signal(signal.SIGCONT)
+        weeds[killed].start()
+        ended, back = {folder: steps_done(read_events(folder))[-1].step for folder in weeds}, time.monotonic()
+        for folder, weed in weeds.items():
+            weed.bucket(BUCKET)
+            while max(stored_steps(weed.client(), folder), default=0) < ended[folder]:
+                assert first[folder].poll() is None
+                time.sleep(0.1)
+            print(f"\n{folder.name} for 60 s: {ended[folder] - began[folder]} steps were done meanwhile;", end=" ")
+            print(f"their state was stored {time.monotonic() - back:.1f} s after it")
+            assert ended[folder] > began[folder]
+        for folder, weed in weeds.items():
+            with running(first[folder]):
+                pass
+            goes_on_from_the_newest(weed, folder)
+            said = [e["message"] for e in read_events(folder) if e["type"] == "message"]
+            assert sum("could not be stored yet" in text for text in said) == 1
+            assert sum("answers again" in text for text in said) == 1
+            assert_secret_nowhere(weed, folder)
 
 
 TRAIN = """
@@ -143,12 +155,13 @@ def test_sigterm_to_torchrun_leaves_a_stored_checkpoint(
     command += [str(small_data), str(tmp_path / "model"), json.dumps(settings)]
     pod = {**environment(weed, tmp_path), "UNDERCUT_HOME": str(tmp_path / "disk")}
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=pod, stdout=log, stderr=log)
-    wait_for_step(tmp_path, 1, process)
-    time.sleep(0.5)
-    sent = time.time()
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
+        torchrun = subprocess.Popen(command, env=pod, stdout=log, stderr=log)
+    with running(torchrun):
+        wait_for_step(tmp_path, 1, torchrun)
+        time.sleep(0.5)
+        sent = time.time()
+        torchrun.send_signal(signal.SIGTERM)
+        torchrun.wait(timeout=60)
     client, last, failed = weed.client(), steps_done(read_events(tmp_path))[-1], read_events(tmp_path)[-1]
     print(f"\n{failed['error']} (torchrun ended {time.time() - sent:.1f} s after it)")
     assert stored_steps(client, tmp_path) == [last.step]

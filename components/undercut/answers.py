@@ -10,6 +10,8 @@ from undercut.label_sets import MultiLabelPredictor, names
 from undercut.predictors import FloatArray, Predictor
 
 TOP = 3
+# Says which model made an answer; in V2 also the answer's parameter ``model_digest``.
+DIGEST_HEADER = "undercut-model-digest"
 # V2's outputs and their data types; the first two are answered where the request names none.
 ONE_LABEL = {"label": "BYTES", "probability": "FP32", "probabilities": "FP32"}
 LABEL_SETS = {"labels": "BYTES", "probabilities": "FP32"}

@@ -101,7 +101,11 @@ def manifest_name(folder: Path) -> str | None:
 
 
 def load(folder: Path, name: str) -> Manifest:
-    """Read a manifest without checking the files (for display and for artifacts of the same run)."""
+    """Read a manifest without checking the files (for display and for artifacts of the same run).
+
+    Raises:
+        ConfigurationError: there is none, or it is no JSON object.
+    """
     path = folder / name
     if not path.is_file():
         raise ConfigurationError(name, str(folder), f"a folder that holds {name}", "Check the path")
@@ -109,6 +113,8 @@ def load(folder: Path, name: str) -> Manifest:
         manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _tampered(folder, name, f"not JSON: {error}") from error
+    if not isinstance(manifest, dict):
+        raise _tampered(folder, name, "not a JSON object")
     return manifest
 
 

@@ -11,9 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import PretrainedConfig, PreTrainedModel
-
-from undercut import events
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 WEIGHTS = "model.safetensors"
 
@@ -25,6 +23,16 @@ def head_labels(config: PretrainedConfig) -> list[str]:
         return []
     names = {int(i): str(label) for i, label in (config.id2label or {}).items()}
     return [names[i] for i in sorted(names)]
+
+
+def describe_head(base: Path, labels: Sequence[str]) -> str:
+    """Say what becomes of the base's own head with these labels; empty if it has none."""
+    known = head_labels(AutoConfig.from_pretrained(base, local_files_only=True))
+    kept = len({*known} & {*labels})
+    if not known:
+        return ""
+    fresh = len(labels) - kept
+    return f"the base is a classifier: {kept} of {len(labels)} labels go on with its head, {fresh} start afresh"
 
 
 def reorder_head(model: PreTrainedModel, base: Path, known: Sequence[str], labels: Sequence[str]) -> None:
@@ -47,7 +55,6 @@ def reorder_head(model: PreTrainedModel, base: Path, known: Sequence[str], label
             target: torch.Tensor = getattr(layer, part)
             for label in kept:
                 target[labels.index(label)] = tensor[known.index(label)].to(target.dtype)
-    events.message(f"the head: {len(kept)} of {len(labels)} labels go on from the base, the others start afresh")
 
 
 def _output_layer(model: PreTrainedModel, count: int) -> tuple[str, torch.nn.Linear]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from undercut import artifacts, registry
 from undercut.errors import ConfigurationError
 from undercut.reference import write_reference
+from undercut.samples import Progress
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,14 +32,28 @@ class Origin:
     teacher: Path | None = None
 
 
-def keep(client: "MlflowClient", version: registry.Version, model: Path, origin: Origin) -> registry.Version:
-    """Keep the teacher and a reference beside a version; what it has already stays. Returns it with its tags."""
+def keep(
+    client: "MlflowClient",
+    version: registry.Version,
+    model: Path,
+    origin: Origin,
+    progress: Progress | None = None,
+) -> registry.Version:
+    """Keep the teacher and a reference beside a version; what it has already stays. Returns it with its tags.
+
+    Args:
+        client: of the registry.
+        version: the version.
+        model: its model folder.
+        origin: its dataset and its teacher.
+        progress: told the share of the reference that is measured.
+    """
     teacher = origin.teacher
     if teacher and artifacts.load(teacher, artifacts.MODEL)["digest"] != version.digest:
         _store(client, version, "teacher", teacher)
     if "reference" not in version.tags:
         with tempfile.TemporaryDirectory() as folder:
-            write_reference(model, origin.data, Path(folder))
+            write_reference(model, origin.data, Path(folder), progress=progress)
             _store(client, version, "reference", Path(folder))
     return replace(version, tags=dict(client.get_model_version(version.name, version.number).tags))
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from undercut import costs, events, trainings
 from undercut.errors import ConfigurationError
+from undercut.interruption import Terminated
 from undercut.resources import Resources, parse_resources
 
 # Structures that are made without a training that processes could share.
@@ -69,7 +70,9 @@ def launch(
 def describe(training: str, arguments: Mapping[str, Any], detail: str) -> dict[str, Any]:
     """Return what a worker must know beside where things are."""
     plain = {name: asdict(value) if name == "config" else value for name, value in arguments.items()}
-    return {"training": training, "arguments": plain, "events": events.current(), "detail": detail}
+    task = events.current()
+    detail = ", ".join(part for part in (task["detail"], detail) if part)
+    return {"training": training, "arguments": plain, "events": task, "detail": detail}
 
 
 def take_report(report: Mapping[str, Any]) -> costs.LedgerEntry | None:
@@ -111,18 +114,29 @@ def _run_here(
 
 
 def _torchrun(worker: Path, processes: int) -> int:
-    """Run the processes to their end, handing SIGTERM on to them; return the exit code."""
-    threads = max(1, costs.available_cores() // processes)
+    """Run the processes to their end and return the exit code; SIGTERM is handed on to them.
+
+    Raises:
+        Terminated: SIGTERM came, and they have ended.
+    """
+    share = max(1, costs.available_cores() // processes)
+    # What is set may be meant for one process that has all cores.
+    threads = min(share, int(os.environ.get("OMP_NUM_THREADS", share)))
     # The workers end with this process, however it ends.
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "UNDERCUT_RUN_PID": str(os.getpid())}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "UNDERCUT_RUN_PID": str(os.getpid())}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     process = subprocess.Popen([*command, "--module", "undercut.worker", str(worker)], env=environment)
+    told = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:
+        told.append(number)
         process.terminate()
 
     before = signal.signal(signal.SIGTERM, hand_on)
     try:
-        return process.wait()
+        code = process.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
+    if told:
+        raise Terminated("ended by request: its processes were told, and have ended")
+    return code

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from undercut import artifacts
 from undercut.predictors import load_predictor
-from undercut.samples import Sample, chosen_rows, key, measure, scan, word_keys
+from undercut.samples import Progress, Sample, chosen_rows, key, measure, scan, word_keys
 
 ROWS = 1000  # a sample's at most
 HELD_OUT_TRAFFIC = "unlabelled_validation"
@@ -47,7 +47,9 @@ class Reference:
     words: frozenset[int]
 
 
-def write_reference(model: Path, data: Path, output: Path, seed: int = 0) -> artifacts.Manifest:
+def write_reference(
+    model: Path, data: Path, output: Path, seed: int = 0, progress: Progress | None = None
+) -> artifacts.Manifest:
     """Measure a model on the rows of its dataset that it has not learnt from; seal a reference folder.
 
     Args:
@@ -55,6 +57,7 @@ def write_reference(model: Path, data: Path, output: Path, seed: int = 0) -> art
         data: the dataset it was made from.
         output: where the reference goes.
         seed: chooses the rows.
+        progress: see :func:`undercut.samples.measure`.
     """
     card = artifacts.load(data, artifacts.DATASET)
     predictor = load_predictor(model)
@@ -64,13 +67,17 @@ def write_reference(model: Path, data: Path, output: Path, seed: int = 0) -> art
         split: [key(t) for batch in scan(data, [split], ["text"]) for t in _texts(batch)] for split in artifacts.SPLITS
     }
     arrays: dict[str, NDArray[Any]] = {}
-    for kind, splits, labels in (("labelled", ["test"], card["labels"]), ("traffic", [HELD_OUT_TRAFFIC], [])):
+    kinds: list[tuple[str, list[str], list[str]]] = [
+        ("labelled", ["test"], card["labels"]),
+        ("traffic", [HELD_OUT_TRAFFIC], []),
+    ]
+    for turn, (kind, splits, labels) in enumerate(kinds):
         count = card["rows"].get(splits[0], 0)
         if not count:
             continue
         rows = np.sort(np.random.default_rng(seed).permutation(count)[:ROWS])
         texts, truth = chosen_rows(data, splits, rows, len(labels))
-        sample = measure(predictor, texts, words, truth, labels)
+        sample = measure(predictor, texts, words, truth, labels, progress and _part(progress, turn, len(kinds)))
         arrays |= {f"{kind}.{name}": value for name, value in vars(sample).items()}
     save_file(arrays, output / ARRAYS)
     learnt = keys["train"] + keys["validation"]
@@ -84,6 +91,10 @@ def write_reference(model: Path, data: Path, output: Path, seed: int = 0) -> art
         "traffic_files": traffic_files(card),
     }
     return artifacts.seal(output, artifacts.REFERENCE, content)
+
+
+def _part(progress: Progress, turn: int, turns: int) -> Progress:
+    return lambda share: progress((turn + share) / turns)
 
 
 def read_reference(folder: Path) -> Reference:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST_TAG = "digest"
+MISSED_TAG = "missed"
 EXPERIMENT = "undercut"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the page opens on training, not on GenAI
 RUN_VARIABLE = "UNDERCUT_MLFLOW_RUN_ID"
@@ -182,6 +183,32 @@ def download(client: "MlflowClient", field: str, uri: str, name: str, digest: st
             shutil.move(found[0].parent, folder)
     artifacts.verify(folder, name, digest)
     return folder
+
+
+def note_missed(client: "MlflowClient", name: str, dataset: str, sentence: str) -> None:
+    """Note beside a registered name, which need not exist yet, that a dataset gave no model that passes the bar."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, tags={"made by": "undercut"})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    client.set_registered_model_tag(name, f"{MISSED_TAG}.{dataset}", sentence[:1000])
+
+
+def missed(client: "MlflowClient", name: str, dataset: str) -> str | None:
+    """Return what :func:`note_missed` noted of a dataset, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tags = client.get_registered_model(name).tags
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    found = tags.get(f"{MISSED_TAG}.{dataset}")
+    return None if found is None else str(found)
 
 
 def champion_folder(name: str) -> tuple[Path, Version]:

@@ -6,7 +6,7 @@ model was made (``reference.py``), one of today's rows.
 
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -29,6 +29,7 @@ CHARACTERS = 2000  # of a text that its features are counted in
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]")
 
 Flags = NDArray[np.uint8]
+Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,12 @@ class Sample:
 
 
 def measure(
-    predictor: Predictor, texts: Sequence[str], words: frozenset[int], truth: NDArray[np.int64], names: Sequence[str]
+    predictor: Predictor,
+    texts: Sequence[str],
+    words: frozenset[int],
+    truth: NDArray[np.int64],
+    names: Sequence[str],
+    progress: Progress | None = None,
 ) -> Sample:
     """Return the sample of some texts.
 
@@ -78,8 +84,9 @@ def measure(
         words: :func:`word_keys` of the model's training rows.
         truth: label indices (rows,), or zeros and ones (rows, labels); of length 0 where there are none.
         names: the dataset's label names, which ``truth`` means.
+        progress: told the share of texts that the model has answered; None reports it as the step's.
     """
-    probabilities = _probabilities(predictor, texts)
+    probabilities = _probabilities(predictor, texts, progress or _report)
     answers = predicted(predictor, probabilities)
     several = is_multi_label(answers)
     sure = np.maximum(probabilities, 1 - probabilities).mean(axis=1) if several else probabilities.max(axis=1)
@@ -147,14 +154,18 @@ def _zeros_and_ones(labels: NDArray[np.int64], count: int) -> Flags:
     return found
 
 
-def _probabilities(predictor: Predictor, texts: Sequence[str]) -> FloatArray:
+def _report(share: float) -> None:
+    events.progress(share, 1, "asking the model")
+
+
+def _probabilities(predictor: Predictor, texts: Sequence[str], progress: Progress) -> FloatArray:
     """Return probabilities, shape (texts, labels), asked in batches of like length."""
     order = np.argsort([len(text) for text in texts], kind="stable")
     found = np.zeros((len(texts), len(predictor.labels)), np.float32)
     for start in range(0, len(texts), BATCH):
         rows = order[start : start + BATCH]
         found[rows] = predictor.probabilities([texts[i] for i in rows])
-        events.progress(start, len(texts), "asking the model")
+        progress(start / len(texts))
     return found
 
 

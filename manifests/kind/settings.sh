@@ -4,6 +4,7 @@ export CLUSTER=undercut
 export CONTEXT=kind-$CLUSTER
 export KFP_PORT=${KFP_PORT:-8888}
 export S3_PORT=${S3_PORT:-9000}
+export RETRY_SECONDS=${RETRY_SECONDS:-15}
 LOGS=${LOGS:-.undercut/kind-logs}
 # The overlay for kind names these two.
 export TRAIN_IMAGE=undercut-train-python:0.1.0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # On the cluster of up.sh: one component alone, then the lifecycle. Fails with the run that fails; logs are collected.
 # Safe to run again: a run is a new run, and the pipelines' versions are named by their content.
-set -euo pipefail
+set -Eeuo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=manifests/kind/settings.sh
 . manifests/kind/settings.sh

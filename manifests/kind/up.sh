@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make a kind cluster called undercut, with KFP, Trainer and JobSet, KServe, and Undercut's manifests on it.
 # Safe to run again: each part is made where it is missing and brought up to date where it is there.
-set -euo pipefail
+set -Eeuo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=manifests/kind/settings.sh
 . manifests/kind/settings.sh
@@ -14,8 +14,8 @@ apply() {  # FOLDER
         if k apply --server-side --force-conflicts --kustomize "manifests/$1"; then
             return
         fi
-        echo "try $try of 5 failed; again in 15 s" >&2
-        sleep 15
+        echo "try $try of 5 failed; again in $RETRY_SECONDS s" >&2
+        sleep "$RETRY_SECONDS"
     done
     return 1
 }

@@ -57,6 +57,11 @@ def listed(client: Any, bucket: str, prefix: str) -> Iterator[tuple[str, str, in
             yield item["Key"], item["ETag"].strip('"'), item["Size"]
 
 
+def stored(prefix: str, item: dict[str, Any]) -> str:
+    """Return the key in the backup of one version of an object."""
+    return f"{prefix}objects/{item['bucket']}/{item['key']}/{item['etag']}"
+
+
 def copy(source: Any, origin: tuple[str, str], target: Any, goal: tuple[str, str], size: int) -> None:
     """Stream one object from one store to another and compare the sizes."""
     body = source.get_object(Bucket=origin[0], Key=origin[1])["Body"]
@@ -88,7 +93,7 @@ def save(folder: Path) -> str:
     for source in os.environ["SOURCES"].split():
         origin, under = split(source)
         for key, etag, size in listed(store, origin, under):
-            name = f"{prefix}objects/{origin}/{key}/{etag}"
+            name = stored(prefix, {"bucket": origin, "key": key, "etag": etag})
             if name not in present:
                 copy(store, (origin, key), backup, (bucket, name), size)
                 copied += 1
@@ -102,6 +107,11 @@ def save(folder: Path) -> str:
     backup.put_object(Bucket=bucket, Key=f"{prefix}snapshots/{time}/{MANIFEST}", Body=json.dumps(content).encode())
     print(f"snapshot {time}: {len(objects)} objects, {copied} of them new; a dump of {len(dump)} bytes")
     prune(backup, bucket, prefix, int(os.environ.get("KEEP", "14")))
+    # Another backup at the same time may have dropped what this one found there.
+    present = {key for key, _, _ in listed(backup, bucket, f"{prefix}objects/")}
+    if missing := [o["key"] for o in objects if stored(prefix, o) not in present]:
+        backup.delete_object(Bucket=bucket, Key=f"{prefix}snapshots/{time}/{MANIFEST}")
+        raise SystemExit(f"{len(missing)} objects vanished from the backup meanwhile, {missing[0]} first: run again")
     return time
 
 
@@ -109,7 +119,7 @@ def prune(client: Any, bucket: str, prefix: str, keep: int) -> None:
     """Delete all but the newest snapshots, and the objects that none of them names."""
     kept = snapshots(client, bucket, prefix)[-max(keep, 1) :]
     manifests = [manifest(client, bucket, prefix, time) for time in kept]
-    named = {f"{prefix}objects/{o['bucket']}/{o['key']}/{o['etag']}" for m in manifests for o in m["objects"]}
+    named = {stored(prefix, o) for m in manifests for o in m["objects"]}
     for key, _, _ in listed(client, bucket, f"{prefix}snapshots/"):
         if key.split("/")[-2] not in kept:
             client.delete_object(Bucket=bucket, Key=key)
@@ -131,8 +141,7 @@ def restore(folder: Path) -> str:
     if hashlib.sha256(dump).hexdigest() != content["dump_sha256"]:
         raise SystemExit(f"the dump of snapshot {time} is damaged; there are: {times}")
     for item in content["objects"]:
-        name = f"{prefix}objects/{item['bucket']}/{item['key']}/{item['etag']}"
-        copy(backup, (bucket, name), store, (item["bucket"], item["key"]), item["size"])
+        copy(backup, (bucket, stored(prefix, item)), store, (item["bucket"], item["key"]), item["size"])
     (folder / DUMP).write_bytes(dump)
     print(f"snapshot {time}: {len(content['objects'])} objects are back; the dump is at {folder / DUMP}")
     return time

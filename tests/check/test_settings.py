@@ -1,6 +1,6 @@
 import pytest
 from undercut.candidates import DEFAULT_CANDIDATES
-from undercut.check.settings import check_settings, check_stages
+from undercut.check.settings import check_monitor, check_settings, check_stages
 from undercut.costs import available_cores
 from undercut.errors import ConfigurationError
 
@@ -60,3 +60,15 @@ def test_a_wrong_setting_of_a_stage_is_named(change: dict, field: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         check_stages(**{**STAGES, **change}, usd_per_hour=0.1)
     assert error.value.field == field
+
+
+def test_a_wrong_setting_of_monitor_is_named() -> None:
+    check_monitor({"minimum_new_rows": 50, "significance": 0.05}, "shop")
+    for entries, field in (
+        ({"significance": 2}, "significance"),
+        ({"model_name": "x"}, "model_name"),
+        ({"row": 9}, "row"),
+    ):
+        with pytest.raises(ConfigurationError) as error:
+            check_monitor(entries, "shop")
+        assert error.value.field == f"monitor_settings.{field}"

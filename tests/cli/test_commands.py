@@ -29,7 +29,7 @@ def made_run(name: str, status: str = "finished", outputs: dict[str, list[str]] 
 
 def test_help_teaches() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
-    for command in ("run", "compile", "serve", "report", "recipes", "doctor", "clean"):
+    for command in ("run", "compile", "submit", "schedule", "runs", "serve", "report", "recipes", "doctor", "clean"):
         assert re.search(rf"\b{command}\b", shown)
 
 

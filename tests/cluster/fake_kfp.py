@@ -13,16 +13,18 @@ import argparse
 import datetime
 import email.parser
 import email.policy
+import functools
 import itertools
 import json
 import re
+import ssl
 import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, unquote_plus, urlsplit
 
 import yaml
 
@@ -80,6 +82,7 @@ class Request:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    prefix: str = ""  # before /apis/v2beta1, where the request was let in
 
 
 @dataclass
@@ -101,6 +104,7 @@ class FakeKfp:
     cookie: str = ""
     forbidden: str = ""  # a namespace that nobody here may use
     failing_task: str = ""
+    failure: str = ""  # the failing task's error; KFP 2.17 itself gives none
     store: dict[str, dict[str, Json]] = field(default_factory=lambda: {kind: {} for kind in FILTER_KEYS})
     files: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
@@ -109,10 +113,12 @@ class FakeKfp:
     lock: Any = field(default_factory=threading.RLock)
     clock: Any = field(default_factory=lambda: itertools.count(1_800_000_000))
 
-    def start(self, port: int = 0) -> ThreadingHTTPServer:
-        """Serve in a thread of its own; the server's ``url`` is its address."""
+    def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> ThreadingHTTPServer:
+        """Serve on 127.0.0.1 in a thread of its own."""
         server = ThreadingHTTPServer(("127.0.0.1", port), type("BoundHandler", (Handler,), {"kfp": self}))
         server.daemon_threads = True
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return server
 
@@ -147,7 +153,8 @@ class FakeKfp:
         """Return one page: equal fields of ``where``, the filter, the order, 20 by default and 200 at most."""
         items = [i for i in self.store[kind].values() if all(i.get(k, "") == v for k, v in where.items() if v)]
         for key, value in _predicates(kind, query.get("filter", "")):
-            items = [i for i in items if str(i.get(key, "")) == value]
+            # Without regard to case: MySQL's usual collation.
+            items = [i for i in items if str(i.get(key, "")).lower() == value.lower()]
         key, _, order = query.get("sort_by", "").partition(" ")
         if key:
             items = sorted(items, key=lambda i: str(i.get(key, "")), reverse=order == "desc")
@@ -169,7 +176,7 @@ class FakeKfp:
         self.get("pipelines", query.get("pipelineid", ""))
         if not filename.endswith((".yaml", ".yml")):
             raise Refused(400, "Failed to create a pipeline version")
-        documents = list(yaml.safe_load_all(content))
+        documents = _documents(content)
         if documents[0].get("schemaVersion") != "2.1.0":
             raise Refused(400, "Failed to create a pipeline version")
         name = query.get("name") or filename
@@ -182,7 +189,7 @@ class FakeKfp:
         return item
 
     def version(self, item: Json) -> Json:
-        documents = list(yaml.safe_load_all(self.files[item["pipeline_version_id"]]))
+        documents = _documents(self.files[item["pipeline_version_id"]])
         spec = (
             documents[0]
             if len(documents) == 1
@@ -240,13 +247,15 @@ class FakeKfp:
         details = []
         for number, (name, state) in enumerate(nodes):
             start = began.replace("08:00:00", f"08:{number:02d}:00")
-            node = {"task_id": str(uuid.uuid4()), "display_name": name, "state": state, "start_time": start}
+            node: Json = {"task_id": str(uuid.uuid4()), "display_name": name, "state": state, "start_time": start}
+            if state == "FAILED" and self.failure:
+                node["error"] = {"code": 2, "message": self.failure}
             details.append({**node, "create_time": began, "end_time": NEVER if state == "RUNNING" else ended})
         return details
 
     def _task_names(self, item: Json) -> list[str]:
-        documents = yaml.safe_load_all(self.files[item["pipeline_version_reference"]["pipeline_version_id"]])
-        return list(next(iter(documents))["root"]["dag"]["tasks"])
+        document, *_ = _documents(self.files[item["pipeline_version_reference"]["pipeline_version_id"]])
+        return list(document["root"]["dag"]["tasks"])
 
     def _check_parameters(self, body: Json) -> None:
         reference = body.get("pipeline_version_reference")
@@ -255,7 +264,7 @@ class FakeKfp:
         version = self.get("versions", reference["pipeline_version_id"])
         if version["pipeline_id"] != reference.get("pipeline_id"):
             raise Refused(400, "The version belongs to another pipeline")
-        document = next(iter(yaml.safe_load_all(self.files[version["pipeline_version_id"]])))
+        document, *_ = _documents(self.files[version["pipeline_version_id"]])
         inputs = document["root"].get("inputDefinitions", {}).get("parameters", {})
         given = body.get("runtime_config", {}).get("parameters", {})
         if extra := sorted(set(given) - set(inputs)):
@@ -403,7 +412,7 @@ class Handler(BaseHTTPRequestHandler):
                 ):
                     raise Refused(404, "Not Found")
                 kfp.check_identity(request)
-                request.path = inner
+                request.path, request.prefix = inner, prefix
                 status, answer = 200, kfp.answer(request)
             except Refused as error:
                 details = [{"@type": "type.googleapis.com/google.rpc.Status", "message": error.message}]
@@ -436,6 +445,12 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@functools.cache
+def _documents(compiled: str) -> list[Json]:
+    """Return the pipeline's and the platform's specification of a compiled pipeline."""
+    return list(yaml.load_all(compiled, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
 def _checked(name: str, body: Json, required: tuple[str, ...]) -> None:
     def check(fields: Json, content: Json, where: str) -> None:
         for key, value in content.items():
@@ -460,7 +475,8 @@ def _checked(name: str, body: Json, required: tuple[str, ...]) -> None:
 
 def _predicates(kind: str, text: str) -> list[tuple[str, str]]:
     found = []
-    for predicate in json.loads(text)["predicates"] if text else []:
+    # Decoded once more than the request, as the real server does.
+    for predicate in json.loads(unquote_plus(text))["predicates"] if text else []:
         if predicate["operation"] not in (1, "EQUALS") or predicate["key"] not in FILTER_KEYS[kind]:
             raise Refused(400, f"Invalid input error: cannot filter {kind} by {predicate['key']}")
         found.append((predicate["key"], predicate["stringValue"]))
@@ -482,7 +498,7 @@ def _in_kfps_form(value: Any, key: str = "") -> Any:
         if key in ("parameters", "pipeline_spec"):
             return value
         content = {k: _in_kfps_form(v, k) for k, v in value.items()}
-        return {k: v for k, v in content.items() if v not in ("", None, False, 0, [], {})}
+        return {k: v for k, v in content.items() if v not in ("", None, False, 0, [], {}) or k == "multi_user"}
     if isinstance(value, list):
         return [_in_kfps_form(v) for v in value]
     return str(value) if key in ("max_concurrency", "interval_second") else value

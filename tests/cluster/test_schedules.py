@@ -2,6 +2,9 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +114,20 @@ def test_a_change_that_was_cut_short_and_taken_back(
     assert most_enabled(kfp) == 1
 
 
+def test_a_change_whose_process_is_killed(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
+    """A real process gets SIGKILL after the old one is deleted, before the new one is enabled."""
+    undercut("schedule", pipeline, *NIGHTLY, *CRON)
+    kfp.faults.append(Fault("DELETE", lambda handler: process.kill(), after=True))
+    code = "from undercut.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "schedule", str(pipeline), *NIGHTLY, "--every", "12h"]
+    process = subprocess.Popen(command)
+    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert definitions(kfp) == [(43200, False)]
+    assert "repaired" in undercut("schedule", pipeline, *NIGHTLY, "--every", "12h").out
+    assert definitions(kfp) == [(43200, True)]
+    assert most_enabled(kfp) == 1
+
+
 @pytest.mark.parametrize("after", [False, True])
 def test_a_creation_that_was_cut_short_is_repaired(
     undercut: Undercut, kfp: FakeKfp, pipeline: Path, after: bool
@@ -162,6 +179,19 @@ def test_delete_leaves_the_others(undercut: Undercut, kfp: FakeKfp, pipeline: Pa
     assert [r["display_name"] for r in kfp.store["recurring_runs"].values()] == ["weekly"]
     missing = undercut("schedule", "delete", "nightly")
     assert (missing.code, "weekly" in missing.err) == (2, True)
+
+
+def test_names_are_what_they_are(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
+    """The server's database has no regard for case, and its filters are decoded twice."""
+    for name in ("nightly", "Nightly", "a+b at 100%", "naïve"):
+        for _ in range(2):
+            done = undercut("schedule", pipeline, *NIGHTLY[:2], "--name", name, *CRON, "--experiment", "a+b")
+            assert done.code == 0, done.err
+    names = [r["display_name"] for r in kfp.store["recurring_runs"].values()]
+    assert names == ["nightly", "Nightly", "a+b at 100%", "naïve"]
+    assert len(kfp.store["experiments"]) == 1
+    refused = undercut("schedule", pipeline, *NIGHTLY[:2], "--name", " ", *CRON)
+    assert (refused.code, "printable" in refused.err) == (2, True)
 
 
 def test_more_schedules_than_fit_on_a_page(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:

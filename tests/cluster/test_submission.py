@@ -1,6 +1,7 @@
 """``undercut submit`` and ``undercut runs`` against a stand-in of KFP's API server."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -105,6 +106,16 @@ def test_waiting_for_a_run_that_fails(undercut: Undercut, kfp: FakeKfp, pipeline
     assert run_id in undercut("runs").out
 
 
+def test_a_failed_tasks_error_is_shown_where_there_is_one(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
+    kfp.failing_task, kfp.failure = "train", "no memory left"
+    done = undercut("submit", pipeline, *SOURCE, "--wait")
+    assert (done.code, "train: no memory left" in done.err) == (1, True)
+    (run_id,) = kfp.store["runs"]
+    shown = undercut("runs", run_id).out
+    assert "train: no memory left" in shown
+    assert "log is on" not in shown
+
+
 def test_a_server_that_restarts_does_not_end_the_wait(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
     kfp.faults.append(Fault("GET .*/runs/", lambda handler: handler.send(500, '{"message": "restarting"}'), times=2))
     done = undercut("submit", pipeline, *SOURCE, "--wait")
@@ -118,7 +129,7 @@ def test_an_interrupt_ends_the_watching_alone(kfp: FakeKfp, pipeline: Path) -> N
     code = "from undercut.cli.main import main; main()"
     command = [sys.executable, "-c", code, "submit", str(pipeline), *SOURCE, "--wait"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 130, err
     assert "The run goes on" in out
     assert "Traceback" not in err
@@ -183,3 +194,53 @@ def test_no_secret_leaves_but_in_its_header(
     assert len(kfp.files) == 1
     assert "planted-7f3a" not in everywhere
     assert {r.headers["authorization"] for r in kfp.requests} == {f"Bearer {kfp.token}"}
+
+
+def test_a_source_that_is_read_each_time_needs_no_pin(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
+    assert "not pinned" in undercut("submit", pipeline, *SOURCE).err
+    assert undercut("submit", pipeline, *SOURCE, "--no-cache").err == ""
+    pipeline.write_text(
+        pipeline.read_text().replace("read(source=source)", "read(source=source).set_caching_options(False)")
+    )
+    assert undercut("submit", pipeline, *SOURCE).err == ""
+
+
+def test_links_of_a_kubeflow_with_profiles(
+    undercut: Undercut, kfp: FakeKfp, pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KF_PIPELINES_UI_ENDPOINT", "https://kubeflow.example.com/_/pipeline/?ns=team-a")
+    done = undercut("submit", pipeline, *SOURCE)
+    assert "https://kubeflow.example.com/_/pipeline/?ns=team-a#/runs/details/" in done.out
+
+
+@pytest.mark.slow
+def test_the_lifecycle_is_submitted(undercut: Undercut, kfp: FakeKfp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every argument, as the recipe and the checks leave it, is of the type that the compiled pipeline takes."""
+    for secret in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "UNDERCUT_SQL_PASSWORD", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(secret, "planted-7f3a")
+    pipelines = Path(__file__).parents[2] / "pipelines"
+    recipe = ("--recipe", pipelines / "recipes" / "customer_service.yaml")
+    sources = (*SOURCE, "--unlabelled-source", "s3://data/raw.txt")
+    image = "registry.example.com/train@sha256:0"
+    done = undercut("submit", pipelines / "lifecycle.py", *recipe, *sources, "--image", image, "--wait")
+    assert done.code == 0, done.err
+    assert "source and unlabelled_source: not pinned" in done.err
+    (run,) = kfp.store["runs"].values()
+    assert run["display_name"].startswith("lifecycle customer_service 20")
+    assert run["runtime_config"]["parameters"]["candidates"][0].keys() == {"structure", "precision"}
+    (compiled,) = kfp.files.values()
+    assert image in compiled
+    sent = "".join(f"{r.query} {r.headers} {r.body!r}" for r in kfp.requests)
+    assert "planted-7f3a" not in compiled + sent + done.out + done.err
+
+
+def test_another_process_compiles_to_the_same_version(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
+    """A mapping's keys, which a compiled pipeline holds as a protocol buffer, have an order of their own there."""
+    many = '{"a": 1, "b": 2, "c": {"d": 3, "e": 4}, "f": [5], "g": 6}'
+    pipeline.write_text(pipeline.read_text().replace('{"rate": 0.1}', many))
+    undercut("submit", pipeline, *SOURCE)
+    code = "from undercut.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "submit", str(pipeline), *SOURCE]
+    again = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True)
+    assert "is there already" in again.stdout, again.stderr
+    assert uploads(kfp) == 1

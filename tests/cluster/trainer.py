@@ -89,13 +89,24 @@ class Emulator(KubernetesEmulator):
 
     async def _handle(self, request: Request) -> web.StreamResponse:
         self.cluster.requests.append((request.method.value, request.url.path, time.monotonic()))
-        if (request.method.value, request.url.path.split("/")[6]) in self.cluster.denied:
+        if (
+            request.method.value,
+            request.url.path.partition(f"/{NAMESPACE}/")[2].partition("/")[0],
+        ) in self.cluster.denied:
             message = 'trainjobs.trainer.kubeflow.org is forbidden: User "undercut-runner" cannot create it'
             raise KubernetesError(status=403, reason="Forbidden", message=message)
         if found := re.fullmatch(rf"{PODS}/([^/]+)/log", request.url.path):
             lines = self.cluster.logs.get(found[1], [])
             return web.Response(text="".join(f"{stamp} {line}\n" for stamp, line in lines))
+        if request.method.value == "GET" and request.url.path == PODS:
+            return web.json_response({"items": self._selected(request.params.get("labelSelector", ""))})
         return await super()._handle(request)
+
+    def _selected(self, selector: str) -> list[dict[str, Any]]:
+        """Return the pods with these labels, which kmock does not look at."""
+        wanted = dict(part.split("=") for part in selector.split(",") if part)
+        pods = [o.raw for (kind, _, _), o in self.objects.items() if kind.plural == "pods" and not o.deleted]
+        return [p for p in pods if wanted.items() <= p["metadata"].get("labels", {}).items()]
 
 
 class Trainer:

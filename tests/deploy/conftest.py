@@ -14,7 +14,7 @@ from undercut.deploy.deployment import deploy
 from undercut.deploy.settings import DeployConfig
 
 from tests.deploy.kserve_cluster import NAMESPACE, Cluster, closed
-from tests.test_objects import bucket, weed  # noqa: F401
+from tests.seaweedfs import Weed, serving
 
 
 def write_selection(folder: Path, model: Path, passed: bool = True) -> Path:
@@ -104,11 +104,25 @@ def inference_service_schema() -> Any:
     return closed(json.loads(path.read_text())) if path.is_file() else None
 
 
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
+    with serving(tmp_path_factory.mktemp("weed")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(weed: Weed, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of an S3 server with the bucket ``data``, which the environment names."""
+    for name, value in weed.environment.items():
+        monkeypatch.setenv(name, value)
+    return weed.bucket("data")
+
+
 @pytest.fixture
 def cluster(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    bucket: Any,  # noqa: F811
+    bucket: Any,
     inference_service_schema: Any,
 ) -> Iterator[Cluster]:
     """A cluster with KServe and an S3 server, which this process reaches as a step's pod would."""

@@ -27,16 +27,15 @@ import kmock
 from jsonschema import Draft202012Validator
 from undercut import objects
 
+from tests.seaweedfs import free_port
+
 NAMESPACE = "team"
 ISVC = kmock.resource("serving.kserve.io", "v1beta1", "inferenceservices")
 PODS = kmock.resource("", "v1", "pods")
 URI = "internal.serving.kserve.io/storage-initializer-sourceuri"
 Object = dict[str, Any]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+# Each pod's service and release, with its labels.
+Wanted = dict[tuple[str, str], dict[str, str]]
 
 
 def closed(schema: Any) -> Any:
@@ -82,7 +81,7 @@ class Api(kmock.KubernetesEmulator):
         self.resources[PODS] = {"kind": "Pod", "namespaced": True}
         self.schema, self.version = schema, 1
         self.forbidden: set[str] = set()
-        self.outages = 0
+        self.outages, self.without_kserve = 0, False
         self.writes: list[Object] = []
 
     async def _handle(self, request: kmock.Request) -> aiohttp.web.StreamResponse:
@@ -95,6 +94,8 @@ class Api(kmock.KubernetesEmulator):
         if self.outages:
             self.outages -= 1
             return _refusal(503, "ServiceUnavailable", "the server is currently unable to handle the request")
+        if request.resource == ISVC and self.without_kserve:
+            return aiohttp.web.Response(text="404 page not found\n", status=404)
         if request.resource == PODS and verb == "list":
             return aiohttp.web.json_response({"kind": "PodList", "apiVersion": "v1", "items": self._selected(request)})
         if request.resource == ISVC and verb in ("create", "update"):
@@ -163,6 +164,9 @@ class Cluster:
     act: Callable[["Cluster", Pod, Path], list[str] | None] = lambda cluster, pod, folder: None
     pods: dict[tuple[str, str], Pod] = field(default_factory=dict)
     services: dict[str, str] = field(default_factory=dict)
+    paused: bool = False
+    revisions: dict[str, list[str]] = field(default_factory=dict)
+    rolled_out: dict[str, Wanted] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.port, self._number, self._stop = free_port(), 1, threading.Event()
@@ -214,17 +218,16 @@ class Cluster:
             self._up.set()
             with ThreadPoolExecutor(4) as pool:
                 while not self._stop.is_set():
-                    self._reconcile(pool)
+                    if not self.paused:
+                        self._reconcile(pool)
                     await asyncio.sleep(0.05)
 
     def _reconcile(self, pool: ThreadPoolExecutor) -> None:
-        wanted: dict[tuple[str, str], dict[str, str]] = {}
+        wanted: Wanted = {}
         live = {name: o.raw for (kind, _, name), o in self.api.objects.items() if kind == ISVC and not o.deleted}
         for name, isvc in live.items():
-            for predictor in [isvc["spec"]["predictor"], *(c["predictor"] for c in isvc["spec"].get("canary", []))]:
-                service = f"{name}-{predictor['name']}-predictor" if predictor.get("name") else f"{name}-predictor"
-                labels = {**predictor["labels"], "app": f"isvc.{service}", "serving.kserve.io/inferenceservice": name}
-                wanted[service, predictor["model"]["storageUri"]] = labels
+            knative = isvc["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Knative"
+            wanted |= self._revisions_of(name, isvc) if knative else _deployments_of(name, isvc)
         for key, labels in wanted.items():
             if key not in self.pods:
                 self._number += 1
@@ -276,6 +279,9 @@ class Cluster:
             if pod.ready:
                 self.services[pod.service] = pod.address
         for name, isvc in live.items():
+            if name in self.revisions:
+                self._publish_revisions(name, isvc)
+                continue
             ready = self._is_ready(f"{name}-predictor")
             entries = [(c["predictor"]["name"], c["trafficPercent"]) for c in isvc["spec"].get("canary", [])]
             status: Object = {
@@ -288,6 +294,36 @@ class Cluster:
                 ],
             }
             self.api.set_status(name, json.loads(json.dumps(status)))
+
+    def _revisions_of(self, name: str, isvc: Object) -> Wanted:
+        """Return Knative's pods: of the newest revision, and of the one that was rolled out before."""
+        predictor, revisions = isvc["spec"]["predictor"], self.revisions.setdefault(name, [])
+        uri, labels = predictor["model"]["storageUri"], {**predictor["labels"], **_named(name)}
+        if not revisions or revisions[-1] != uri:
+            revisions.append(uri)
+        wanted = {(f"{name}-{labels['undercut/model'][:4]}", uri): labels}
+        ready = any(pod.uri == uri and pod.ready for pod in self.pods.values())
+        if name in self.rolled_out and ("canaryTrafficPercent" in predictor or not ready):
+            return {**self.rolled_out[name], **wanted}
+        self.rolled_out[name] = wanted
+        return wanted
+
+    def _publish_revisions(self, name: str, isvc: Object) -> None:
+        ready = {pod.uri: pod.address for pod in self.pods.values() if pod.ready}
+        newest, (_, stable) = self.revisions[name][-1], next(iter(self.rolled_out[name]))
+        names = {f"latest-{name}-predictor": ready.get(newest, ""), f"{name}-predictor": ready.get(stable, "")}
+        self.services.update(names)
+        number = len(self.revisions[name])
+        revisions = {
+            "latestCreatedRevision": f"{name}-predictor-{number:05}",
+            "latestReadyRevision": f"{name}-predictor-{number if newest in ready else number - 1:05}",
+        }
+        status: Object = {
+            "conditions": [{"type": "Ready", "status": "True" if stable in ready else "False"}],
+            "address": {"url": f"http://{name}-predictor.{NAMESPACE}.svc.cluster.local:{self.port}"},
+            "components": {"predictor": revisions},
+        }
+        self.api.set_status(name, status)
 
     def _is_ready(self, service: str) -> bool:
         """A Deployment is available while any of its pods is."""
@@ -302,6 +338,20 @@ class Cluster:
 
 
 _getaddrinfo = socket.getaddrinfo
+
+
+def _named(name: str) -> dict[str, str]:
+    return {"serving.kserve.io/inferenceservice": name}
+
+
+def _deployments_of(name: str, isvc: Object) -> Wanted:
+    """Return Standard's pods, which their Services select by the label ``app``."""
+    wanted = {}
+    for predictor in [isvc["spec"]["predictor"], *(c["predictor"] for c in isvc["spec"].get("canary", []))]:
+        service = f"{name}-{predictor['name']}-predictor" if predictor.get("name") else f"{name}-predictor"
+        labels = {**predictor["labels"], "app": f"isvc.{service}", **_named(name)}
+        wanted[service, predictor["model"]["storageUri"]] = labels
+    return wanted
 
 
 def _pod_object(name: str, pod: Pod) -> Object:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -58,7 +59,7 @@ def test_it_reports_how_far_it_is(first: First) -> None:
     events = [json.loads(line) for line in (first[1] / "events.jsonl").read_text().splitlines()]
     steps = [(e["done"], e["message"]) for e in events if e["type"] == "progress"]
     assert steps == sorted(steps)
-    assert steps[-1] == (5, "done")
+    assert steps[-1] == (8, "done")
     assert [e["message"] for e in events if e["type"] == "message"] == [
         "smoke test: 20 rows by V1 and V2 equal the model's own answers",
         "shop version 1: the first champion",
@@ -69,7 +70,9 @@ def test_what_the_registry_shows(first: First, linear_model: Path, monkeypatch: 
     monkeypatch.setenv("UNDERCUT_HOME", str(first[1]))
     client, model = registry.connect(), artifacts.load(linear_model, artifacts.MODEL)
     version = client.get_model_version_by_alias("shop", "champion")
-    assert version.tags == {
+    tags = dict(version.tags)
+    assert re.fullmatch("[0-9a-f]{64}", tags.pop("reference"))  # of the version's reference folder
+    assert tags == {
         "digest": model["digest"],
         "candidate": "linear/as-is",
         "accuracy": "0.910 (0.880 to 0.940)",

@@ -112,34 +112,49 @@ def refused(cluster: Cluster, deployed: Deploy, worse: Path, model: Path, **sett
     return str(record["kserve"]["rollback"])
 
 
+# The server, with a model that errs or dawdles.
+SPOILT = """
+import sys, time
+from undercut import linear
+from undercut.serving.__main__ import main
+right = linear.LinearModel.probabilities
+linear.LinearModel.probabilities = lambda self, texts: ANSWER
+sys.exit(main(sys.argv[1:]))
+"""
+WRONG, SLOW = "right(self, texts)[:, ::-1]", "(time.sleep(0.3), right(self, texts))[1]"
+
+
+def spoil(answer: str) -> Callable[[Cluster, Pod, Path], list[str] | None]:
+    """Have canaries answer otherwise than the released model does."""
+
+    def command(_: Cluster, pod: Pod, folder: Path) -> list[str] | None:
+        if pod.service == "shop-predictor":
+            return None
+        return [sys.executable, "-c", SPOILT.replace("ANSWER", answer), "--model", str(folder), "--name", "shop"]
+
+    return command
+
+
 @pytest.mark.resilience
 def test_wrong_answers_are_rolled_back(cluster: Cluster, deployed: Deploy, linear_model: Path, worse: Path) -> None:
-    def swap(_: Cluster, pod: Pod, folder: Path) -> None:
-        if pod.service != "shop-predictor":
-            shutil.rmtree(folder)
-            shutil.copytree(worse, folder)
-
-    cluster.act = swap
+    cluster.act = spoil(WRONG)
     assert "labels differ" in refused(cluster, deployed, worse, linear_model)
 
 
-SLOW = """
-import sys, time
-from undercut import linear, serving
-fast = linear.LinearModel.probabilities
-linear.LinearModel.probabilities = lambda self, texts: (time.sleep(0.3), fast(self, texts))[1]
-sys.exit(serving.main(sys.argv[1:]))
-"""
+def other(model: Path) -> Callable[[Cluster, Pod, Path], None]:
+    """Have canaries serve another folder than what was released."""
+
+    def swap(_: Cluster, pod: Pod, folder: Path) -> None:
+        if pod.service != "shop-predictor":
+            shutil.rmtree(folder)
+            shutil.copytree(model, folder)
+
+    return swap
 
 
 @pytest.mark.resilience
 def test_slow_answers_are_rolled_back(cluster: Cluster, deployed: Deploy, linear_model: Path, worse: Path) -> None:
-    def slow(_: Cluster, pod: Pod, folder: Path) -> list[str] | None:
-        if pod.service == "shop-predictor":
-            return None
-        return [sys.executable, "-c", SLOW, "--model", str(folder), "--name", "shop"]
-
-    cluster.act = slow
+    cluster.act = spoil(SLOW)
     reason = refused(cluster, deployed, worse, linear_model, maximum_p95_ms=250.0)
     assert reason.startswith("the 95th percentile of the latency is ")
     assert reason.endswith("250 ms are allowed")
@@ -162,7 +177,7 @@ def test_a_canary_that_never_is_ready_is_taken_back(
     assert aliases() == {"champion": "1", "challenger": "2"}
 
 
-@pytest.mark.slow
+@pytest.mark.resilience
 def test_a_missing_permission_is_named(cluster: Cluster, deployed: Deploy, linear_model: Path) -> None:
     cluster.api.forbidden.add("create inferenceservices")
     allowed = "allowed: a service account that may create inferenceservices.serving.kserve.io in namespace team"
@@ -204,3 +219,28 @@ def test_a_run_that_is_killed_is_carried_on(
     assert (record["champion"], record["kserve"]["how"]) == (True, "promoted from canary")
     assert serves(cluster.live()) == digest(linear_model)
     assert aliases() == {"champion": "2"}
+
+
+@pytest.mark.resilience
+def test_knative_splits_by_request(cluster: Cluster, deployed: Deploy, linear_model: Path, worse: Path) -> None:
+    """The way up, and the way back: at no share first, so that no request goes to the model that failed."""
+    settings = {**KSERVE, "mode": "Knative", "canary_percent": 10}
+    deployed(worse, **settings)
+    cluster.act = other(worse)
+    failed = deployed(linear_model, **settings)
+    words = f"the answers are of model {digest(worse)[:12]}, not of {digest(linear_model)[:12]}"
+    assert failed["kserve"]["rollback"] == words
+    assert serves(cluster.live()) == digest(worse)
+    cluster.act = lambda cluster, pod, folder: None
+    record = deployed(linear_model, **settings)
+    assert (record["champion"], record["kserve"]["how"]) == (True, "promoted from canary")
+    assert record["kserve"]["split"]["attained"] == 10
+    assert serves(cluster.live()) == digest(linear_model)
+    written = [write["spec"]["predictor"] for write in cluster.api.writes]
+    shares = [predictor.get("canaryTrafficPercent") for predictor in written]
+    old, new = digest(worse), digest(linear_model)
+    models = [predictor["model"]["storageUri"].split("/")[-2] for predictor in written]
+    assert list(zip(models, shares, strict=True)) == [
+        *[(old, None), (new, 0), (old, 0), (old, None)],
+        *[(new, 0), (new, 10), (new, None)],
+    ]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from undercut import artifacts, registry
+from undercut.companions import Origin
 from undercut.deploy import promotion
 from undercut.deploy.promotion import Challenger, PromotionError, judge, label_note, promote, seconds_per_request
 from undercut.deploy.registration import register
@@ -71,7 +72,9 @@ def test_models_are_timed_in_turns(linear_model: Path, small_data: Path) -> None
 def challenger(folder: Path, selection: Path, data: Path) -> Challenger:
     client = registry.connect()
     run = client.create_run(registry.experiment_id(client, "shop")).info.run_id
-    version = register(client, folder, artifacts.load(selection, artifacts.SELECTION), 100, "shop", run)
+    version = register(
+        client, folder, artifacts.load(selection, artifacts.SELECTION), 100, "shop", run, Origin(data=data)
+    )
     return Challenger(version=version, predictor=load_predictor(folder), data=data, batch=1)
 
 

@@ -31,6 +31,7 @@ COMPONENTS = {
     "runs/monitoring": "runs",
     "runs/internet": "runs",
     "runs/istio": "runs",
+    "runs/knative": "runs",
     "platform/external-postgres": "platform",
     "platform/two-replicas": "platform",
 }

@@ -1,6 +1,7 @@
 """Custom resources, against upstream's schemas with every object closed, and through the SDKs' models."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,15 +113,17 @@ def test_the_serving_runtime_passes_kserves_model_whole(render: Render) -> None:
 def test_trainer_finds_its_container(render: Render) -> None:
     """Trainer 2.3 sets up the container `node` of the ReplicatedJob `node` with this label, and no other."""
     (item,) = (i for i in render("overlays/kind") if i["kind"] == "TrainingRuntime")
+    from undercut.cluster.trainjob_body import NODE, RUNTIME
+
+    assert item["metadata"]["name"] == RUNTIME
     (job,) = item["spec"]["template"]["spec"]["replicatedJobs"]
     assert (job["name"], job["template"]["metadata"]["labels"]) == (
-        "node",
+        NODE,
         {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"},
     )
     pod = job["template"]["spec"]["template"]
-    assert [c["name"] for c in pod["spec"]["containers"]] == ["node"]
+    assert [c["name"] for c in pod["spec"]["containers"]] == [NODE]
     assert pod["spec"]["terminationGracePeriodSeconds"] == 30
-    assert pod["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
 
 
 def test_node_loss_costs_no_restart_and_a_failure_one(render: Render) -> None:
@@ -128,6 +131,8 @@ def test_node_loss_costs_no_restart_and_a_failure_one(render: Render) -> None:
     policy = item["spec"]["template"]["spec"]["failurePolicy"]
     (rule,) = policy["rules"]
     assert policy["maxRestarts"] == 1
+    # JobSet 0.12's webhook refuses other names (pkg/webhooks/jobset_webhook.go); no schema says so.
+    assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])
     assert (rule["action"], rule["onJobFailureReasons"]) == ("RestartJobSetAndIgnoreMaxRestarts", ["PodFailurePolicy"])
     (job,) = item["spec"]["template"]["spec"]["replicatedJobs"]
     (failure,) = job["template"]["spec"]["podFailurePolicy"]["rules"]

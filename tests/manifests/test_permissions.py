@@ -10,6 +10,18 @@ from tests.manifests.rendering import MANIFESTS, pod_specs
 Object = dict[str, Any]
 Render = Callable[[str], list[Object]]
 STEP = {"matchLabels": {"pipelines.kubeflow.org/v2_component": "true"}}
+# Of Role pipeline-runner in KFP 2.17.0 (base/pipeline/pipeline-runner-role.yaml), what is of the same kinds as ours.
+EVERY_VERB = "get list watch create update patch delete"
+KFP_RUNNER = {
+    ("", "secrets"): "get",
+    ("", "configmaps"): "get watch list",
+    ("", "persistentvolumeclaims"): EVERY_VERB,
+    ("", "pods"): EVERY_VERB,
+    ("", "pods/log"): EVERY_VERB,
+    ("argoproj.io", "workflows"): "get list watch update patch",
+    ("argoproj.io", "workflowtaskresults"): "create patch",
+    ("mlflow.kubeflow.org", "experiments"): "get list create update",
+}
 TRAINJOB = STEP | {"matchExpressions": [{"key": "jobset.sigs.k8s.io/jobset-name", "operator": "Exists"}]}
 
 
@@ -24,15 +36,27 @@ def test_a_run_may_do_exactly_this(render: Render) -> None:
         ("", "secrets", "mlpipeline-minio-artifact"): "get",
         ("", "configmaps", ""): "get",
         ("", "persistentvolumeclaims", ""): "get create delete",
-        ("", "pods", ""): "get list watch",
+        ("", "pods", ""): "get list",
         ("", "pods/log", ""): "get",
         ("argoproj.io", "workflows", ""): "get",
         ("argoproj.io", "workflowtaskresults", ""): "create patch",
         ("mlflow.kubeflow.org", "experiments", ""): "get list create update",
-        ("trainer.kubeflow.org", "trainjobs", ""): "get list watch create patch delete",
-        ("trainer.kubeflow.org", "trainingruntimes", ""): "get list",
-        ("serving.kserve.io", "inferenceservices", ""): "get list watch create update patch delete",
+        ("trainer.kubeflow.org", "trainjobs", ""): "get create patch delete",
+        ("trainer.kubeflow.org", "trainingruntimes", ""): "get",
+        ("serving.kserve.io", "inferenceservices", ""): "get create update delete",
     }
+
+
+def test_what_goes_beyond_kfps_runner_is_trainings_and_predictors(render: Render) -> None:
+    (role,) = (i for i in render("overlays/kind") if i["kind"] == "Role")
+    beyond = {
+        resource
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        if not set(rule["verbs"]) <= set(KFP_RUNNER.get((group, resource), "").split())
+    }
+    assert beyond == {"trainjobs", "trainingruntimes", "inferenceservices"}
 
 
 def test_every_rule_says_why() -> None:

@@ -151,7 +151,7 @@ def serving(platform: Platform) -> Iterator[None]:
     probe = container["startupProbe"]["httpGet"]
     (header,) = probe["httpHeaders"]
     try:
-        for _ in range(600):
+        for _ in range(1500):
             if platform.status(probe["path"], header["value"]) == 200:
                 break
             assert process.poll() is None, (platform.folder / "mlflow.log").read_text()[-2000:]

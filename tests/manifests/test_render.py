@@ -182,3 +182,37 @@ def test_a_planted_secret_is_in_no_rendered_yaml(tmp_path: Path, monkeypatch: py
         done = subprocess.run([kubectl(), "kustomize", copy / folder], capture_output=True, text=True, check=True)
         assert planted not in done.stdout
         assert base64.b64encode(planted.encode()).decode() in done.stdout
+
+
+def test_names_are_the_ones_that_the_code_asks_for(render: Render) -> None:
+    from undercut.cluster.settings import SERVICE_ACCOUNT
+    from undercut.deploy.settings import DeployConfig
+    from undercut.images import USER
+
+    items = render("overlays/kind")
+    names = {(i["kind"], i["metadata"]["name"]) for i in items}
+    config = DeployConfig(model_name="any")
+    assert {("ServiceAccount", SERVICE_ACCOUNT), ("ServiceAccount", config.service_account)} <= names
+    assert ("ServingRuntime", config.runtime) in names
+    users = {
+        container.get("securityContext", {}).get("runAsUser", spec.get("securityContext", {}).get("runAsUser"))
+        for item in items
+        for _, spec in pod_specs(item)
+        for container in spec["containers"]
+        if container["image"].startswith("undercut-")
+    }
+    assert users == {USER}
+
+
+def test_the_serving_runtime_starts_the_server_as_it_is(render: Render) -> None:
+    """Its command line, as far as parsing: a flag that the server does not know fails here."""
+    import sys
+
+    (runtime,) = (i for i in render("overlays/kind") if i["kind"] == "ServingRuntime")
+    (container,) = runtime["spec"]["containers"]
+    words = [sys.executable, *container["command"][1:], *container["args"]]
+    words = [word.replace("{{.Name}}", "classifier").replace("/mnt/models", "/nowhere") for word in words]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "/nowhere" in done.stderr
+    assert "usage:" not in done.stderr

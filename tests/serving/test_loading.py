@@ -23,7 +23,10 @@ from undercut.serving.loading import ServedModel, counting_tokenizer, load_model
 from undercut.serving.settings import ServeConfig
 
 # What the serve image does without. (pandas is not among it: KServe's own package imports it.)
-ABSENT = ("torch", "transformers", "peft", "mlflow", "kfp", "sklearn", "onnx", "onnxscript", "datasets", "optuna")
+ABSENT = (
+    "torch", "transformers", "peft", "mlflow", "kfp", "sklearn", "scipy", "onnx", "onnxscript", "datasets", "optuna",
+    "pyarrow", "boto3", "sqlalchemy", "jinja2", "typer",
+)  # fmt: skip
 WITHOUT = (
     f"import sys, runpy; sys.modules.update(dict.fromkeys({ABSENT!r}));"
     "runpy.run_module('undercut.serving', run_name='__main__')"

@@ -1,13 +1,11 @@
 """A real server process, asked over HTTP."""
 
-import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,35 +21,18 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 TEXTS = ["where is my refund", "stop the order please", "has it shipped yet"]
 
 
-def start(log: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "undercut.serving", *arguments]
-    with log.open("w") as stream:
-        return subprocess.Popen(command, stdout=stream, stderr=stream, env={**os.environ, **environment})
-
-
-def address(process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        found = re.search(r"at (http://\S+)", log.read_text())
-        if found:
-            return found[1]
-        time.sleep(0.05)
-    raise AssertionError(log.read_text())
-
-
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("serving") / "log"
-
-
-@pytest.fixture(scope="module")
-def url(linear_model: Path, log: Path) -> Iterator[str]:
+def server(linear_model: Path, start_server: Callable[..., Any]) -> Iterator[Any]:
     digest = artifacts.load(linear_model, artifacts.MODEL)["digest"]
-    arguments = ("--model", str(linear_model), "--name", "shop", "--port", "0", "--digest", digest)
-    process = start(log, *arguments)
-    yield address(process, log)
-    process.terminate()
-    assert process.wait(10) in (0, -signal.SIGTERM)
+    running = start_server("--model", str(linear_model), "--name", "shop", "--digest", digest)
+    yield running
+    running.process.terminate()
+    assert running.process.wait(10) in (0, -signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def url(server: Any) -> str:
+    return str(server.url)
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +66,12 @@ def test_v1_takes_json_without_the_header(url: str) -> None:
 
 
 def test_v2_answers_names_and_probabilities(infer: Callable[..., requests.Response], linear_model: Path) -> None:
-    answer = infer(TEXTS, id="7").json()
+    response = infer(TEXTS, id="7")
+    answer = response.json()
     outputs = {o["name"]: o for o in answer["outputs"]}
-    assert answer["id"] == "7"
+    digest = artifacts.load(linear_model, artifacts.MODEL)["digest"]
+    assert (answer["id"], answer["parameters"]) == ("7", {"model_digest": digest})
+    assert response.headers["undercut-model-digest"] == digest
     assert outputs["label"] | {"datatype": "BYTES", "data": ["refund", "cancel", "track"]} == outputs["label"]
     expected = load_predictor(linear_model).probabilities(TEXTS).max(axis=1)
     assert outputs["probability"]["datatype"] == "FP32"
@@ -164,9 +148,9 @@ def test_health_metadata_and_metrics(url: str, infer: Callable[..., requests.Res
     assert requests.get(f"{url}/v1/models/other", timeout=10).status_code == 404
 
 
-def test_the_log_is_one_line(url: str, log: Path) -> None:
+def test_the_log_is_one_line(server: Any, url: str) -> None:
     """After every test above, the refused requests included."""
-    (line,) = log.read_text().splitlines()
+    (line,) = server.log.read_text().splitlines()
     assert line.startswith(f"serving shop (linear/as-is, 3 labels) at {url}  try: curl {url}/v1/models/shop:predict")
 
 
@@ -191,13 +175,11 @@ def test_refusals_are_one_line(linear_model: Path, tmp_path: Path, capsys: pytes
     assert "address: got '127.0.0.1:70000'" in refused(linear_model, "--port", "70000")
 
 
-def test_it_ends_with_the_process_named(linear_model: Path, tmp_path: Path) -> None:
+def test_it_ends_with_the_process_named(linear_model: Path, start_server: Callable[..., Any]) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as owner:
-        log = tmp_path / "log"
-        server = start(log, "--model", str(linear_model), "--port", "0", UNDERCUT_RUN_PID=str(owner.pid))
-        address(server, log)
+        running = start_server("--model", str(linear_model), UNDERCUT_RUN_PID=str(owner.pid))
         owner.kill()
-        assert server.wait(10) == 1
+        assert running.process.wait(10) == 1
 
 
 def test_no_torch_for_a_linear_model(linear_model: Path) -> None:

@@ -58,12 +58,14 @@ def submit(
     a run with the arguments; prints its page. Sources have to be where pods can read them (s3://, https://,
     hf://, sql+...); they are not read from here unless you give --pin. Who you are comes from
     UNDERCUT_KFP_TOKEN or UNDERCUT_KFP_COOKIE, from files that ~/.config/undercut/config.yaml names, from the
-    pod's own token, or from your kubeconfig.
+    pod's own token, or from your kubeconfig. `undercut run PIPELINE --help` lists the pipeline's arguments.
     """
     from undercut.cluster import submission
 
     flags = (image, cache_pvc, spot, team, retries, longest_hours, shared_memory, image_pull_secret)
-    loaded, arguments = prepared(pipeline, recipe, context.args, compile_flags.compile_options(*flags, recipe), pin)
+    loaded, arguments = prepared(
+        pipeline, recipe, context.args, compile_flags.compile_options(*flags, recipe), pin, not no_cache
+    )
     client = connected(endpoint, namespace, kube_context, experiment, service_account)
     version = submission.upload(client, loaded, caching=not no_cache)
     typer.echo(f"{version.name} {'uploaded' if version.uploaded else 'is there already'}")
@@ -78,7 +80,7 @@ def submit(
 
 
 def prepared(
-    pipeline: str, recipe: Path | None, extra: list[str], options: "CompileOptions", pin: bool
+    pipeline: str, recipe: Path | None, extra: list[str], options: "CompileOptions", pin: bool, caching: bool
 ) -> "tuple[PipelineFile, dict[str, Any]]":
     """Return the pipeline as it is compiled for a cluster, and all arguments of a run, checked.
 
@@ -94,9 +96,10 @@ def prepared(
     unpinned = submission.check_sources(loaded, arguments)
     if pin:
         arguments = pinned(loaded, arguments)
-    elif unpinned:
+    elif unpinned and caching:
         what = " and ".join(unpinned)
-        typer.echo(f"{what}: not pinned by content, so KFP's cache sees the name alone (--pin, --no-cache)", err=True)
+        why = "KFP's cache sees the name alone, and may reuse what an earlier run read (--pin or --no-cache)"
+        typer.echo(f"{what}: not pinned by content: {why}", err=True)
     return loaded, loaded.checked(arguments)
 
 

@@ -29,8 +29,6 @@ app = typer.Typer(
     epilog="Start with: undercut run pipelines/lifecycle.py --recipe pipelines/recipes/customer_service.yaml",
 )
 
-cluster_commands.register(app)
-
 PipelinePath = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="A pipeline file, such as pipelines/lifecycle.py")
 ]
@@ -112,6 +110,9 @@ def compile_(
         if arguments[name] and "://" not in arguments[name]:
             typer.echo(f"{name} is a path of this machine: pods will not find it. Give a URI, such as s3://", err=True)
     typer.echo(f"{output}: {loaded.name}, {len(loaded.inputs)} inputs. Upload it in the Kubeflow UI under Pipelines.")
+
+
+cluster_commands.register(app)
 
 
 @app.command()

@@ -21,6 +21,14 @@ def show_monitoring(found: Mapping[str, Any], console: Console) -> None:
         console.print(Text("Nothing to do: nothing was trained."), soft_wrap=True)
 
 
+def show_promotion(deployment: Mapping[str, Any], console: Console) -> None:
+    """Print whether the new version took the champion's place, and why."""
+    verb = "promoted" if deployment["champion"] else "the champion stays"
+    console.print(
+        Text(f"Version {deployment['version']}: {verb}. {deployment['reason']}", style="bold"), soft_wrap=True
+    )
+
+
 def tests_table(found: Mapping[str, Any]) -> Table:
     """Return the table of drift tests."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))

@@ -71,9 +71,10 @@ def set_(
 ) -> None:
     """Create a schedule, or change it; the same command twice leaves one.
 
-    KFP starts the pipeline at the times that --cron or --every names, in the time zone of the cluster: UTC,
-    unless its administrator chose another. A run that would start while the one before still goes on waits;
-    what was missed is not made up for. A schedule that you paused stays paused.
+    KFP starts the pipeline at the times that --cron or --every names, in the time zone of the cluster (UTC,
+    unless CRON_SCHEDULE_TIMEZONE of its ml-pipeline-scheduledworkflow names another). A run that would start
+    while the one before still goes on waits; what was missed is not made up for. A schedule that you paused
+    stays paused; one paused in Kubeflow's UI before its first run is taken for a change that was cut short.
     """
     from undercut.cluster import cron as times
     from undercut.cluster import schedules, submission
@@ -85,7 +86,9 @@ def set_(
     if cron and len(cron.split()) == len(times.FIELDS) - 1:
         typer.echo(f"KFP's cron has seconds first: taken as '{expression}'", err=True)
     flags = (image, cache_pvc, spot, team, retries, longest_hours, shared_memory, image_pull_secret)
-    loaded, arguments = prepared(pipeline, recipe, context.args, compile_flags.compile_options(*flags, recipe), pin)
+    loaded, arguments = prepared(
+        pipeline, recipe, context.args, compile_flags.compile_options(*flags, recipe), pin, not no_cache
+    )
     client = connected(endpoint, namespace, kube_context, experiment, service_account)
     version = submission.upload(client, loaded, caching=not no_cache)
     definition = schedules.Definition(

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from undercut import artifacts
 from undercut.cli import runs
-from undercut.cli.monitoring import show_monitoring
+from undercut.cli.monitoring import show_monitoring, show_promotion
 from undercut.wording import duration, money, size
 
 WIDE = 100
@@ -38,6 +38,8 @@ def show(folder: Path, console: Console) -> None:
         console.print(candidates_table(selection, console.width))
         _reasons(selection, console)
         console.print(Text(selection["sentence"], style="bold"), soft_wrap=True)
+        if watched and (shipped := record["outputs"].get("deploy", [])):
+            show_promotion(json.loads((Path(shipped[-1]) / artifacts.DEPLOYMENT).read_text(encoding="utf-8")), console)
     elif record["status"] == "finished" and not watched:
         console.print()
         for step, paths in record["outputs"].items():

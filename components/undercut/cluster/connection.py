@@ -6,18 +6,20 @@ five times with five seconds between, takes a login page for an answer, and prin
 
 import contextlib
 import io
+import json
 import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kfp
 import urllib3
 from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH
 from kfp_server_api import ApiException, rest
 
-from undercut.cluster.refusals import refusal, unanswered
+from undercut.cluster.refusals import Refusal, refusal, unanswered
 from undercut.cluster.settings import Connection
 from undercut.errors import ConfigurationError
 
@@ -32,7 +34,7 @@ class Transport(rest.RESTClientObject):  # type: ignore[misc]
     def __init__(self, configuration: Any, settings: Connection) -> None:
         # Repeated: what never reached the server, and reads; a creation that may have arrived is not.
         configuration.retries = urllib3.Retry(
-            total=3, connect=1, read=1, backoff_factor=0.5, status=1, status_forcelist=(502, 503, 504)
+            total=3, connect=1, read=1, other=0, backoff_factor=0.5, status=1, status_forcelist=(502, 503, 504)
         )
         configuration.retries.raise_on_status = False
         super().__init__(configuration)
@@ -56,7 +58,7 @@ class Transport(rest.RESTClientObject):  # type: ignore[misc]
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise unanswered(error, method, url, self._settings) from None
         kind = response.getheader("content-type") or ""
-        if "json" not in kind.lower():
+        if "json" not in kind.lower() or not _is_object(response.data):
             raise refusal(None, method, url, self._settings, secrets, kind)
         return response
 
@@ -77,29 +79,54 @@ class Client(kfp.Client):  # type: ignore[misc]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             super().__init__(**_arguments(settings))
+        api_client = self._healthz_api.api_client
+        api_client.rest_client = Transport(api_client.configuration, settings)
         health = self.get_kfp_healthz()
+        if health.multi_user is None:
+            remedy = "Something else answers there: check the endpoint"
+            raise Refusal("endpoint", settings.endpoint, "the API of Kubeflow Pipelines", remedy)
         self.profile = _profile(settings, bool(health.multi_user))
         self._context_setting["namespace"] = self.profile or ""
-
-    def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
-        """Return what the server says of itself; asked once."""
-        api_client = self._healthz_api.api_client
-        if not isinstance(api_client.rest_client, Transport):
-            api_client.rest_client = Transport(api_client.configuration, self.settings)
-        return self._healthz_api.healthz_service_get_healthz()
 
     def run_link(self, run_id: str) -> str:
         """Return a run's page in KFP's UI; empty where its address is not known."""
         base = (self.settings.ui or self.settings.endpoint).rstrip("/")
-        return f"{base}/#/runs/details/{run_id}" if base else ""
+        slash = "" if "?" in base else "/"  # Kubeflow's own page names the profile: …/_/pipeline/?ns=team-a
+        return f"{base}{slash}#/runs/details/{run_id}" if base else ""
 
     def _load_config(self, *arguments: Any, **options: Any) -> Any:
+        """Return kfp's configuration, with a host that lasts.
+
+        A kubeconfig's token comes with a hook that is called before each request and sets the host again, to
+        the API server without the path to KFP, and itself.
+        """
         config = super()._load_config(*arguments, **options)
-        config.host = config.host.rstrip("/")  # the path through the API server ends in one, and routes start with one
+        host = config.host.rstrip("/")  # the path through the API server ends in one, and routes start with one
+        config.host = host
+        renew = config.refresh_api_key_hook
+        if renew:
+
+            def renew_token(configuration: Any) -> None:
+                renew(configuration)
+                configuration.host, configuration.refresh_api_key_hook = host, renew_token
+
+            config.refresh_api_key_hook = renew_token
         return config
 
     def _load_context_setting_or_default(self) -> None:
-        self._context_setting = {"namespace": ""}  # what kfp's own file says of other clusters does not hold here
+        """Leave kfp's own file of settings alone: what it says holds for another cluster.
+
+        While the client is made, some namespace keeps it from asking the server for one.
+        """
+        self._context_setting = {"namespace": self.settings.kfp_namespace}
+
+
+def _is_object(content: bytes) -> bool:
+    """Tell whether an answer is a JSON object, as all of KFP's are."""
+    try:
+        return isinstance(json.loads(content), dict)
+    except ValueError:
+        return False
 
 
 @contextlib.contextmanager
@@ -123,8 +150,7 @@ def _arguments(settings: Connection) -> dict[str, Any]:
         "existing_token": settings.secret("token") or None,
         "cookies": settings.secret("cookie") or None,
     }
-    projected = Path(os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH)
-    token_file = settings.token_file or (str(projected) if projected.is_file() else "")
+    token_file = settings.token_file or _projected_token(settings.endpoint)
     if token_file and not settings.token and not arguments["cookies"]:
         arguments["existing_token"] = None  # read again before each call: Kubernetes renews it
         path = str(Path(token_file).expanduser())
@@ -135,6 +161,15 @@ def _arguments(settings: Connection) -> dict[str, Any]:
         return {**arguments, "host": f"http://ml-pipeline.{settings.kfp_namespace}.svc.cluster.local:8888"}
     _check_kubeconfig(settings.context)
     return {**arguments, "kube_context": settings.context or None}
+
+
+def _projected_token(endpoint: str) -> str:
+    """Return the file with the pod's token for KFP, empty for none; it is not sent out of the cluster by itself."""
+    named = os.environ.get(KF_PIPELINES_SA_TOKEN_ENV)
+    host = urlsplit(endpoint).hostname or ""
+    inside = "." not in host or host.endswith((".svc", ".svc.cluster.local"))
+    path = named or (KF_PIPELINES_SA_TOKEN_PATH if inside else "")
+    return path if path and Path(path).is_file() else ""
 
 
 def _check_kubeconfig(context: str) -> None:

@@ -18,12 +18,20 @@ PATIENCE_SECONDS = 300.0
 
 
 def connect() -> client.ApiClient:
-    """Return a client with the pod's own ServiceAccount, or that of the kubeconfig where there is no pod."""
+    """Return a client with the pod's own ServiceAccount, or the user of ``KUBECONFIG`` where there is no pod.
+
+    Raises:
+        ConfigurationError: there is neither.
+    """
     settings = client.Configuration()
-    if os.environ.get("KUBERNETES_SERVICE_HOST"):
-        config.load_incluster_config(client_configuration=settings)
-    else:
-        config.load_kube_config(client_configuration=settings)
+    try:
+        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            config.load_incluster_config(client_configuration=settings)
+        else:
+            config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
+    except config.ConfigException as error:
+        remedy = "The pod needs its ServiceAccount's token mounted"
+        raise ConfigurationError("Kubernetes API", str(error), "a ServiceAccount, or KUBECONFIG", remedy) from error
     settings.retries = 0
     return client.ApiClient(settings)
 

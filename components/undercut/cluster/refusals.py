@@ -44,8 +44,10 @@ def refusal(error: Any, method: str, url: str, settings: Connection, secrets: Se
     """
     asked = f"{method} {urlsplit(url).path}"
     if error is None or (error.status not in REMEDIES and "<html" in str(error.body)[:LONGEST].lower()):
-        got = f"{kind.partition(';')[0] or 'a page'} from {_address(url)}"
-        remedy = "That is a web page, perhaps a login: check the endpoint's path, and the token or cookie"
+        got = f"{kind.partition(';')[0] or 'an answer'} from {_address(url)}"
+        page = "html" in kind or error is not None
+        what = "a web page, perhaps a login" if page else "not what KFP answers"
+        remedy = f"That is {what}: check the endpoint's path, and the token or cookie"
         return Refusal("endpoint", got, "the API of Kubeflow Pipelines", remedy, getattr(error, "status", 0))
     words = _without(_words(error.body) or str(error.reason or ""), secrets)
     got = f"{error.status} {words}".strip()
@@ -55,6 +57,8 @@ def refusal(error: Any, method: str, url: str, settings: Connection, secrets: Se
         allowed = f"{asked} with the rights of {_used(settings)}"
         return Refusal("authorization", got, allowed, REMEDIES[403], 403)
     remedy = REMEDIES.get(error.status, "" if error.status < 500 else "Look at the log of ml-pipeline in the cluster")
+    if error.status == 400 and "/upload" in asked:
+        remedy = "KFP says no more: the compiled pipeline is none, or you may not upload into that namespace"
     return Refusal(_address(url), got, f"an answer to {asked}", remedy, int(error.status))
 
 
@@ -76,7 +80,9 @@ def unanswered(error: Exception, method: str, url: str, settings: Connection) ->
         if method == "POST":
             remedy = "It may yet have been done: see `undercut runs` and `undercut schedule list` before you repeat it"
         return Refusal("endpoint", address, f"an answer within {settings.timeout_seconds:g} s", remedy)
-    return Refusal("endpoint", address, "the API of Kubeflow Pipelines", _last(words) or type(reason).__name__)
+    cause = next((str(a) for a in reversed(reason.args) if isinstance(a, Exception)), _last(words))
+    remedy = f"It hung up ({cause}): check the address, and whether it wants https://"
+    return Refusal("endpoint", address, "the API of Kubeflow Pipelines", remedy)
 
 
 def _used(settings: Connection) -> str:

@@ -28,6 +28,7 @@ from undercut.errors import ConfigurationError
 PAGE = 100
 CONCURRENCY = 1
 NOT_FOUND = 404
+LONGEST_NAME = 100
 _DIGEST = re.compile(r"definition sha256:([0-9a-f]{64})")
 TO_BE_ENABLED = "; to be enabled"
 
@@ -47,10 +48,14 @@ class Definition:
     max_concurrency: int = CONCURRENCY
     catch_up: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name.strip()) <= LONGEST_NAME or not self.name.isprintable():
+            raise ConfigurationError("name", self.name, f"up to {LONGEST_NAME} printable characters")
+
     @property
     def digest(self) -> str:
         """Return the SHA-256 of all of it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,7 @@ def schedules(client: Client, name: str = "") -> list[Schedule]:
             namespace=client.profile,
             filter=name_is(name) if name else None,
         )
-        found += [_schedule(r) for r in answer.recurring_runs or []]
+        found += [_schedule(r) for r in answer.recurring_runs or [] if name in ("", r.display_name)]
         token = answer.next_page_token or ""
         if not token:
             return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from kfp_server_api import V2beta1Pipeline
@@ -40,7 +41,9 @@ class Version:
 
 
 def check_sources(pipeline: PipelineFile, arguments: Mapping[str, Any]) -> list[str]:
-    """Check the arguments that name data without fetching it, and return which are not pinned by content.
+    """Check the arguments that name data without fetching it, and return which KFP's cache knows by name alone.
+
+    Those are not pinned by content, and are read by a step that may be taken from the cache.
 
     Pods read the sources, with the cluster's rights: this machine may not reach them at all. What only this
     machine has is refused. A file inside the step's container, on a volume or in the image, is ``file://``.
@@ -65,7 +68,8 @@ def check_sources(pipeline: PipelineFile, arguments: Mapping[str, Any]) -> list[
         if known not in storage.SCHEMES:
             allowed = ", ".join(f"{s}://" for s in storage.SCHEMES if s).replace("sql+", "sql+DIALECT")
             raise ConfigurationError(name, uri, allowed)
-        if known != "pkg" and storage.without_pin(uri) == uri:  # a package's content changes with the image only
+        # A package's content changes with the image only.
+        if known != "pkg" and storage.without_pin(uri) == uri and _is_cached(pipeline, name):
             unpinned.append(name)
     return unpinned
 
@@ -81,14 +85,11 @@ def compile_pipeline(pipeline: PipelineFile, target: Path, arguments: Mapping[st
             its own option for that where a run names an uploaded version.
     """
     pipeline.compile(target, arguments)
-    documents = list(yaml.safe_load_all(target.read_text(encoding="utf-8")))
     if not caching:
-        dags = [documents[0]["root"], *documents[0].get("components", {}).values()]
-        for task in (task for dag in dags for task in dag.get("dag", {}).get("tasks", {}).values()):
-            task["cachingOptions"] = {}
-        target.write_text(yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True), encoding="utf-8")
-    # Not of the file: the order in KFP's comments, and of a mapping's keys, differs from process to process.
-    return hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()
+        _disable_caching(target)
+    # Without KFP's comments, in which the order of a mapping's keys differs from process to process.
+    lines = target.read_text(encoding="utf-8").splitlines()
+    return hashlib.sha256("\n".join(line for line in lines if not line.startswith("#")).encode()).hexdigest()
 
 
 def upload(client: Client, pipeline: PipelineFile, caching: bool = True) -> Version:
@@ -125,13 +126,17 @@ def experiment_id(client: Client, name: str) -> str:
     Raises:
         Refusal: the cluster does not answer, or refuses.
     """
-    with quiet():
-        try:
+    found = _find_experiment(client, name)
+    if found:
+        return found
+    try:
+        with quiet():
             return str(client.create_experiment(name, namespace=client.profile).experiment_id)
-        except Refusal as error:
-            if error.status != CONFLICT:
-                raise
-            return str(client.get_experiment(experiment_name=name, namespace=client.profile).experiment_id)
+    except Refusal as error:
+        found = _find_experiment(client, name) if error.status == CONFLICT else ""
+        if not found:
+            raise
+        return found
 
 
 def start(client: Client, version: Version, arguments: Mapping[str, Any], name: str, experiment: str) -> str:
@@ -160,8 +165,31 @@ def start(client: Client, version: Version, arguments: Mapping[str, Any], name: 
 
 
 def name_is(value: str, key: str = "display_name") -> str:
-    """Return KFP's filter for what is called ``value``."""
-    return json.dumps({"predicates": [{"operation": EQUALS, "key": key, "stringValue": value}]})
+    """Return KFP's filter for what is called ``value``.
+
+    Encoded, because the server decodes a filter once more than the request: a ``+`` would become a space. Its
+    database may compare without regard to case, so what it finds still has to be compared.
+    """
+    return quote(json.dumps({"predicates": [{"operation": EQUALS, "key": key, "stringValue": value}]}))
+
+
+def _disable_caching(target: Path) -> None:
+    """Rewrite a compiled pipeline so that no step is taken from the cache."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where PyYAML has it: seconds faster
+    documents = list(yaml.load_all(target.read_text(encoding="utf-8"), loader))
+    dags = [documents[0]["root"], *documents[0].get("components", {}).values()]
+    for task in (task for dag in dags for task in dag.get("dag", {}).get("tasks", {}).values()):
+        task["cachingOptions"] = {}
+    target.write_text(yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True), encoding="utf-8")
+
+
+def _is_cached(pipeline: PipelineFile, name: str) -> bool:
+    """Tell whether a step that may be taken from the cache gets this input."""
+    return any(
+        task.caching_options.enable_cache
+        and any(given.component_input_parameter == name for given in task.inputs.parameters.values())
+        for task in pipeline.pipeline.pipeline_spec.root.dag.tasks.values()
+    )
 
 
 def _pipeline_id(client: Client, pipeline: PipelineFile) -> str:
@@ -182,10 +210,15 @@ def _pipeline_id(client: Client, pipeline: PipelineFile) -> str:
 
 
 def _find_pipeline(client: Client, name: str) -> str:
-    answer = client.list_pipelines(filter=name_is(name), namespace=client.profile)
-    return str(answer.pipelines[0].pipeline_id) if answer.pipelines else ""
+    found = client.list_pipelines(filter=name_is(name), namespace=client.profile).pipelines or []
+    return next((str(p.pipeline_id) for p in found if p.display_name == name), "")
 
 
 def _version_id(client: Client, pipeline_id: str, name: str) -> str:
-    answer = client.list_pipeline_versions(pipeline_id, filter=name_is(name))
-    return str(answer.pipeline_versions[0].pipeline_version_id) if answer.pipeline_versions else ""
+    found = client.list_pipeline_versions(pipeline_id, filter=name_is(name)).pipeline_versions or []
+    return next((str(v.pipeline_version_id) for v in found if v.display_name == name), "")
+
+
+def _find_experiment(client: Client, name: str) -> str:
+    found = client.list_experiments(filter=name_is(name), namespace=client.profile).experiments or []
+    return next((str(e.experiment_id) for e in found if e.display_name == name), "")

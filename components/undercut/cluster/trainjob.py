@@ -31,13 +31,13 @@ from undercut.cluster.kubernetes_api import connect, persist, refused
 from undercut.cluster.trainjob_body import GROUP, body
 from undercut.cluster.trainjob_log import NodeLog
 from undercut.errors import ConfigurationError
+from undercut.interruption import Terminated
 from undercut.launch import Artifact, describe, take_report
 from undercut.resources import Resources
 from undercut.storage import local_path
 
 POLL_SECONDS = 5.0
 NEEDED = ("UNDERCUT_POD", "UNDERCUT_POD_UID", "UNDERCUT_NAMESPACE", "UNDERCUT_RUN_ID", "UNDERCUT_IMAGE")
-TERMINATED = 143
 REMEDY = "Kubeflow Trainer and its TrainingRuntime undercut-train must be installed"
 
 
@@ -53,7 +53,7 @@ def run(
     Raises:
         ConfigurationError: this is no step on a cluster, the cluster refuses, or the training refuses its input.
         RuntimeError: the TrainJob failed; the message has the pod's own words.
-        SystemExit: this step was told to end; the TrainJob is deleted.
+        Terminated: this step was told to end; the TrainJob is deleted.
     """
     _check_place()
     uris = {name: folders.s3_uri(a.uri).rstrip("/") + "/" for name, a in [*inputs.items(), *outputs.items()] if a}
@@ -151,7 +151,7 @@ class Job:
         if self._running:
             self._running = False
             self._delete(self._last_api, timeout=0.9)
-        raise SystemExit(TERMINATED)
+        raise Terminated(f"ended by request: TrainJob {self._name} was deleted")
 
     def adopt(self) -> bool:
         """Take over the job that runs or is complete; False if there is none, or one that failed and is now gone.

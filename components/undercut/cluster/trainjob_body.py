@@ -64,18 +64,24 @@ def body(name: str, training: str, worker: str, wanted: Resources, environment: 
                 "numNodes": wanted.nodes,
                 "numProcPerNode": wanted.processes_per_node,
                 "resourcesPerNode": _resources(wanted),
-                "env": _environment(environment, wanted.secret),
+                "env": _environment(environment, wanted),
             },
             "runtimePatches": [_patch(wanted, labels, environment.get("UNDERCUT_SPOT") == "1")],
         },
     }
 
 
-def _environment(environment: Mapping[str, str], secret: str) -> list[dict[str, Any]]:
+def _environment(environment: Mapping[str, str], wanted: Resources) -> list[dict[str, Any]]:
     values = {name: environment[name] for name in HANDED_ON if environment.get(name)}
-    values |= {"UNDERCUT_HOME": "/tmp/undercut", "UNDERCUT_EVENTS": "-"}
-    token = {"secretKeyRef": {"name": secret, "key": "HF_TOKEN", "optional": True}}
+    values |= {"UNDERCUT_HOME": "/tmp/undercut", "UNDERCUT_EVENTS": "-", "OMP_NUM_THREADS": _threads(wanted)}
+    token = {"secretKeyRef": {"name": wanted.secret, "key": "HF_TOKEN", "optional": True}}
     return [*({"name": n, "value": v} for n, v in values.items()), {"name": "HF_TOKEN", "valueFrom": token}]
+
+
+def _threads(wanted: Resources) -> str:
+    """Return each process's share of a node's cores: libraries would take all that the machine has."""
+    cores = float(wanted.cpu[:-1]) / 1000 if wanted.cpu.endswith("m") else float(wanted.cpu)
+    return str(max(1, int(cores) // wanted.processes_per_node))
 
 
 def _resources(wanted: Resources) -> dict[str, dict[str, str]]:

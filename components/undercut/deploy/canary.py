@@ -32,7 +32,7 @@ def stable_of(live: Object) -> Object:
     """Return the predictor that is not under test."""
     kept = live["metadata"].get("annotations", {}).get(BEFORE_ANNOTATION)
     found: Object = json.loads(kept) if kept else live["spec"]["predictor"]
-    return found
+    return {key: value for key, value in found.items() if key != "canaryTrafficPercent"}
 
 
 def alone(live: Object, config: DeployConfig, predictor: Object) -> Object:

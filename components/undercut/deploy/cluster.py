@@ -21,7 +21,8 @@ from undercut.errors import ConfigurationError
 
 ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 TIMEOUTS = (10, 60)
-WAITS = (0.5, 1.0, 2.0, 4.0)
+# A control plane that is upgraded is away for about a minute.
+WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 TRANSIENT = (429, 500, 502, 503, 504)
 Answer = TypeVar("Answer")
 

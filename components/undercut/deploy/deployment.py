@@ -16,7 +16,7 @@ from undercut.deploy.promotion import Challenger, Promotion, promote
 from undercut.deploy.registration import register
 from undercut.deploy.settings import DeployConfig
 from undercut.deploy.smoke_test import SmokeTestError, smoke_test
-from undercut.deploy.stages import report
+from undercut.deploy.stages import inside, report
 from undercut.deploy.targets import Tested, target_of
 from undercut.errors import ConfigurationError, Unavailable
 from undercut.predictors import Predictor, load_predictor
@@ -57,7 +57,8 @@ def deploy(
         _check_task(client, config.model_name, model["labels"])
         report("registering")
         origin = Origin(data=data, teacher=teacher)
-        version = register(client, chosen, choice, len(texts), config.model_name, run_id, origin)
+        with inside("registering"):
+            version = register(client, chosen, choice, len(texts), config.model_name, run_id, origin)
         report("testing the server")
         asked = texts[:: max(1, len(texts) // SMOKE_ROWS)][:SMOKE_ROWS]
         predictor, smoke = _tested(client, version, asked)

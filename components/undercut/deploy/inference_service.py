@@ -17,6 +17,9 @@ MODE_ANNOTATION = f"{GROUP}/deploymentMode"
 TAGS_ANNOTATION = f"{GROUP}/enable-tag-routing"
 NAME_LABEL = f"{GROUP}/inferenceservice"
 MODEL_LABEL = "undercut/model"
+# On every pod that serves, for policies to select.
+SERVING_LABELS = {"undercut/serving": "true"}
+OWNER_LABELS = {"app.kubernetes.io/managed-by": "undercut"}
 # A label's value holds 63 characters, and KServe's longest is isvc.NAME-CANARY-predictor.
 LONGEST_NAME = 63 - len("isvc.") - len("-c01234567-predictor")
 
@@ -89,7 +92,7 @@ def predictor(config: DeployConfig, served: Served) -> Object:
     """
     build = huggingface_model if served.model_format == "huggingface" else undercut_model
     return {
-        "labels": {MODEL_LABEL: served.label},
+        "labels": {**SERVING_LABELS, MODEL_LABEL: served.label},
         "serviceAccountName": config.service_account,
         "model": build(config, served),
     }
@@ -123,7 +126,7 @@ def inference_service(config: DeployConfig, namespace: str, served: Served) -> O
         "metadata": {
             "name": service_name(config.model_name),
             "namespace": namespace,
-            "labels": {"app.kubernetes.io/managed-by": "undercut"},
+            "labels": dict(OWNER_LABELS),
             "annotations": {MODE_ANNOTATION: config.mode, TAGS_ANNOTATION: "true"},
         },
         "spec": {"predictor": stable_predictor(config, served)},

@@ -1,13 +1,13 @@
 """Wait until the pods of a model serve, and say what they say where they do not."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from undercut import events
 from undercut.deploy.cluster import Cluster, DeploymentError, Unreachable
-from undercut.deploy.inference_service import Object
+from undercut.deploy.inference_service import MODEL_LABEL, Object
 from undercut.deploy.stages import report
 
 POLL_SECONDS = 2.0
@@ -21,19 +21,29 @@ class NotReadyError(DeploymentError):
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is waited for: ``replicas`` ready pods with these ``labels``, and the object's own word for it."""
+    """What is waited for: ``replicas`` ready pods of a ``model`` (short digest), and the object's word for it.
+
+    ``labels`` are those of the pods looked at; where the model is to be ``alone``, none of them may be another's.
+    ``stage`` is what the person watching is told.
+    """
 
     name: str
     labels: dict[str, str]
+    model: str
     replicas: int
     ready: Callable[[Object], bool]
+    alone: bool = False
+    stage: str = "waiting for the pods"
 
 
 def is_ready(live: Object) -> bool:
-    """Return whether the InferenceService is ready and has an address."""
-    status = live.get("status", {})
-    conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
-    return conditions.get("Ready") == "True" and bool(status.get("address", {}).get("url"))
+    """Return whether the InferenceService's stable predictor is ready, and the way to it."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in live.get("status", {}).get("conditions", []))
+
+
+def has_address(live: Object) -> bool:
+    """Return whether KServe has written where the service is."""
+    return bool(live.get("status", {}).get("address", {}).get("url"))
 
 
 def wait_until_ready(cluster: Cluster, wanted: Wanted, seconds: float) -> Object:
@@ -44,17 +54,19 @@ def wait_until_ready(cluster: Cluster, wanted: Wanted, seconds: float) -> Object
     """
     started, told, reasons = time.monotonic(), "", ["nothing yet"]
     while (elapsed := time.monotonic() - started) < seconds:
-        report("rolling out", min(elapsed / seconds, 0.99))
+        report(wanted.stage, min(elapsed / seconds, 0.99))
         try:
-            live, pods = cluster.get(wanted.name), cluster.pods(wanted.labels)
+            live, found = cluster.get(wanted.name), cluster.pods(wanted.labels)
         except Unreachable as error:
             reasons = [str(error)]
         else:
             if live is None:
                 raise NotReadyError(f"InferenceService {wanted.name} was deleted meanwhile")
-            if wanted.ready(live) and sum(map(_pod_ready, pods)) >= wanted.replicas:
+            pods = [pod for pod in found if pod.metadata.labels.get(MODEL_LABEL) == wanted.model]
+            settled = not wanted.alone or len(pods) == len(found)
+            if has_address(live) and wanted.ready(live) and settled and _ready_pods(pods) >= wanted.replicas:
                 return live
-            reasons = [*(words for pod in pods for words in _pod_words(pod)), *_object_words(live)] or reasons
+            reasons = [*_words(pods, found, wanted), *_object_words(live)] or ["nothing yet"]
             if any(_is_failing(pod) for pod in pods):
                 raise NotReadyError(f"{wanted.name} keeps failing: {'; '.join(reasons)}")
         if reasons[0] != told:
@@ -64,8 +76,18 @@ def wait_until_ready(cluster: Cluster, wanted: Wanted, seconds: float) -> Object
     raise NotReadyError(f"{wanted.name} was not ready within {seconds:g} s: {'; '.join(reasons)}")
 
 
-def _pod_ready(pod: Any) -> bool:
-    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or [])
+def _ready_pods(pods: Sequence[Any]) -> int:
+    conditions = [condition for pod in pods for condition in pod.status.conditions or []]
+    return sum(condition.type == "Ready" and condition.status == "True" for condition in conditions)
+
+
+def _words(pods: Sequence[Any], found: Sequence[Any], wanted: Wanted) -> Iterator[str]:
+    for pod in pods:
+        yield from _pod_words(pod)
+    if wanted.alone and len(pods) < len(found):
+        yield f"{len(found) - len(pods)} of {len(found)} pods are of another model"
+    elif pods:
+        yield f"{_ready_pods(pods)} of {max(wanted.replicas, len(pods))} pods are ready"
 
 
 def _containers(pod: Any) -> list[Any]:

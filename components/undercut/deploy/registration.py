@@ -1,5 +1,6 @@
 """Put a model folder into MLflow's registry, with a page that a person can read."""
 
+import functools
 import json
 import tempfile
 import time
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from undercut import artifacts, companions, registry
 from undercut.candidates import candidate_name
 from undercut.deploy import description
+from undercut.deploy.stages import report
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,7 +26,7 @@ def register(
     rows: int,
     name: str,
     run_id: str,
-    origin: companions.Origin,
+    origin: companions.Origin | None = None,
 ) -> registry.Version:
     """Register a verified model folder, with what is kept beside it; a version with the same digest is used again.
 
@@ -35,12 +37,14 @@ def register(
         rows: number of test rows, for the description.
         name: the registered model's name.
         run_id: the MLflow run that the version belongs to.
-        origin: its dataset and its teacher.
+        origin: its dataset and its teacher; None keeps nothing beside it.
     """
     digest = artifacts.load(folder, artifacts.MODEL)["digest"]
     known = registry.by_digest(client, name, digest)
     version = known or _create_version(client, folder, selection, rows, name, run_id)
-    return companions.keep(client, version, folder, origin)
+    if origin is None:
+        return version
+    return companions.keep(client, version, folder, origin, functools.partial(report, "registering"))
 
 
 def _create_version(
@@ -76,6 +80,8 @@ def _create_registered_model(client: "MlflowClient", name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+        if not client.get_registered_model(name).description:  # made by a training that missed the bar
+            client.update_registered_model(name, description.model_text(name))
 
 
 def _log_model(

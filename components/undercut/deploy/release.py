@@ -25,7 +25,7 @@ from botocore.exceptions import (
 
 from undercut import artifacts, events, objects
 from undercut.deploy.cluster import DeploymentError
-from undercut.errors import ConfigurationError
+from undercut.errors import ConfigurationError, Unavailable
 
 RELEASES = "UNDERCUT_RELEASES"
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -59,6 +59,7 @@ def release(folder: Path, manifest: artifacts.Manifest, name: str) -> str:
 
     Raises:
         ConfigurationError: the bucket is not there or may not be written.
+        Unavailable: the object store does not answer for a minute.
         DeploymentError: what was read back is not what was sent.
     """
     uri = f"{releases()}/{name}/{manifest['digest']}/"
@@ -128,9 +129,11 @@ class _Store:
             try:
                 return act()
             except (BotoCoreError, Boto3Error, ClientError) as error:
-                if wait is None or not _is_transient(error):
+                if not _is_transient(error):
                     allowed = "a folder of a bucket that may be read and written"
                     raise ConfigurationError(RELEASES, self._uri, allowed, str(error)) from error
+                if wait is None:
+                    raise Unavailable(RELEASES, self._uri, "an object store that answers", str(error)) from error
                 events.message(f"the object store does not answer, again in {wait:g} s: {error}")
                 time.sleep(wait)
         raise AssertionError("the last wait is None")

@@ -11,11 +11,12 @@ from typing import Any
 
 from undercut import events
 from undercut.deploy import canary
+from undercut.deploy.changes import edit, go_back, withdraw_canary
 from undercut.deploy.cluster import Cluster, Conflict, DeploymentError
 from undercut.deploy.inference_service import (
     MODE_ANNOTATION,
-    MODEL_LABEL,
     NAME_LABEL,
+    OWNER_LABELS,
     Object,
     Served,
     inference_service,
@@ -26,13 +27,16 @@ from undercut.deploy.inference_service import (
 from undercut.deploy.load_check import LoadCheckError, load_check
 from undercut.deploy.readiness import Wanted, is_ready, wait_until_ready
 from undercut.deploy.settings import DeployConfig
-from undercut.deploy.smoke_test import SmokeTestError, smoke_test_at
+from undercut.deploy.smoke_test import NoAnswerError, SmokeTestError, smoke_test_at
+from undercut.deploy.stages import report
 from undercut.deploy.targets import Rollout
 from undercut.errors import ConfigurationError
 from undercut.predictors import Predictor
 
-ATTEMPTS = 5
-SOAK_SECONDS = 5.0
+PAUSE_SECONDS = 5.0
+# How long a Service's name and endpoints may take to be known everywhere.
+SETTLE_SECONDS = 30.0
+FIRST, PODS = "first deployment", "waiting for the pods"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,7 @@ def roll_out(rolling: Rolling) -> Rollout:
     live = rolling.cluster.get(rolling.name)
     if live is None:
         return _first(rolling)
-    _check_mode(rolling, live)
+    _check_service(rolling, live)
     before = canary.stable_of(live)
     if model_of(before)[0] != rolling.served.label:
         return _by_canary(rolling, before)
@@ -84,15 +88,11 @@ def roll_out(rolling: Rolling) -> Rollout:
     return _serving(rolling, "it serves this model already")
 
 
-def withdraw_canary(cluster: Cluster, config: DeployConfig) -> None:
-    """Take back the canary that a run has left which died in the middle, if there is one."""
-    live, mode = cluster.get(service_name(config.model_name)), canary.MODES[config.mode]
-    if live is not None and mode.canary(live):
-        events.message(f"canary {mode.canary(live)[:8]} was left by an earlier run: it is taken back")
-        _go_back(cluster, config, canary.stable_of(live))
-
-
-def _check_mode(rolling: Rolling, live: Object) -> None:
+def _check_service(rolling: Rolling, live: Object) -> None:
+    labels = live["metadata"].get("labels", {})
+    if not labels.items() >= OWNER_LABELS.items():
+        allowed = f"a name whose InferenceService ({rolling.name}) Undercut has made"
+        raise ConfigurationError("model_name", rolling.config.model_name, allowed, "Give another name or namespace")
     found = live["metadata"].get("annotations", {}).get(MODE_ANNOTATION, "")
     if found != rolling.config.mode:
         remedy = f"KServe does not change it: delete InferenceService {rolling.name}, or set the mode that it has"
@@ -106,7 +106,7 @@ def _first(rolling: Rolling) -> Rollout:
     except Conflict as error:
         raise DeploymentError(f"another deployment made InferenceService {rolling.name}: run again") from error
     try:
-        return _serving(rolling, "first deployment")
+        return _serving(rolling, FIRST)
     except (SmokeTestError, LoadCheckError, DeploymentError, ConfigurationError) as error:
         events.message(f"deleting InferenceService {rolling.name}, which has no model to go back to: {error}")
         rolling.cluster.delete(rolling.name)
@@ -114,10 +114,17 @@ def _first(rolling: Rolling) -> Rollout:
 
 
 def _serving(rolling: Rolling, how: str) -> Rollout:
-    """Wait for the stable predictor, and test it."""
-    service = f"{rolling.name}-predictor"
-    live = _wait(rolling, service, rolling.config.min_replicas, is_ready)
-    _test(rolling, canary.address(live, service))
+    """Wait for the stable predictor, and test it.
+
+    A canary has stood the load already. For a moment after a promotion the Service may lead to a pod of the
+    model from before: wrong answers count only if they stay.
+    """
+    service, promoted = f"{rolling.name}-predictor", rolling.record["split"] is not None
+    live = _wait(rolling, service, rolling.config.min_replicas, is_ready, "promoting" if promoted else PODS)
+    url = canary.address(live, service)
+    _ask(rolling, url, SmokeTestError if promoted else NoAnswerError)
+    if how == FIRST:
+        _load(rolling, url)
     status = live["status"]
     rolling.record.update(how=how, url=status.get("url", ""), cluster_url=status["address"]["url"])
     return Rollout(record=rolling.record)
@@ -127,13 +134,13 @@ def _by_canary(rolling: Rolling, before: Object) -> Rollout:
     try:
         _run_canary(rolling)
         config, predictor = rolling.config, stable_predictor(rolling.config, rolling.served)
-        _edit(rolling.cluster, config, lambda live: canary.alone(_own(rolling, live), config, predictor))
+        edit(rolling.cluster, config, lambda live: canary.alone(_own(rolling, live), config, predictor))
         return _serving(rolling, "promoted from canary")
     except (SmokeTestError, LoadCheckError, DeploymentError, ConfigurationError) as error:
         live = rolling.cluster.get(rolling.name)
         if live and rolling.served.label in (rolling.mode.canary(live), model_of(canary.stable_of(live))[0]):
             events.message(f"rolling {rolling.name} back: {error}")
-            _go_back(rolling.cluster, rolling.config, before)
+            go_back(rolling.cluster, rolling.config, before)
         return _refused(rolling, error)
 
 
@@ -144,19 +151,21 @@ def _run_canary(rolling: Rolling) -> None:
     rolling.record["split"] = asdict(split)
     shares = f"{split.wished:g} % of the requests wished, {split.attained:.0f} % attained"
     events.message(f"canary {served.canary} of {rolling.name}: {shares}")
-    _edit(rolling.cluster, config, lambda live: mode.with_canary(live, config, served, 0))
-    live = _wait(rolling, service, split.replicas, lambda live: is_ready(live) and mode.is_ready(live, served))
+    edit(rolling.cluster, config, lambda live: mode.with_canary(live, config, served, 0))
+    live = _wait(rolling, service, split.replicas, lambda live: mode.is_ready(live, served), PODS)
     url = canary.address(live, service)
-    _test(rolling, url)
+    _ask(rolling, url, NoAnswerError)
+    _load(rolling, url)
     if not config.canary_percent:
         return
     percent = config.canary_percent
-    _edit(rolling.cluster, config, lambda live: mode.with_canary(_own(rolling, live), config, served, percent))
+    edit(rolling.cluster, config, lambda live: mode.with_canary(_own(rolling, live), config, served, percent))
     events.message(f"canary {served.canary} takes {percent} % for {config.canary_seconds} s")
     until = time.monotonic() + config.canary_seconds
     while (left := until - time.monotonic()) > 0:
-        time.sleep(min(SOAK_SECONDS, left))
-        smoke_test_at(url, rolling.name, rolling.texts, rolling.predictor)
+        report("watching the canary", 1 - left / config.canary_seconds)
+        time.sleep(min(PAUSE_SECONDS, left))
+        _smoke_test(rolling, url)
 
 
 def _own(rolling: Rolling, live: Object) -> Object:
@@ -168,58 +177,49 @@ def _own(rolling: Rolling, live: Object) -> Object:
     return live
 
 
-def _wait(rolling: Rolling, service: str, replicas: int, ready: Callable[[Object], bool]) -> Object:
-    labels = {NAME_LABEL: rolling.name, MODEL_LABEL: rolling.served.label, **rolling.mode.pods(service)}
-    wanted = Wanted(name=rolling.name, labels=labels, replicas=replicas, ready=ready)
+def _wait(rolling: Rolling, service: str, replicas: int, ready: Callable[[Object], bool], stage: str) -> Object:
+    labels = {NAME_LABEL: rolling.name, **rolling.mode.pods(service)}
+    wanted = Wanted(
+        name=rolling.name,
+        labels=labels,
+        model=rolling.served.label,
+        alone=bool(rolling.mode.pods(service)),
+        replicas=replicas,
+        ready=ready,
+        stage=stage,
+    )
     return wait_until_ready(rolling.cluster, wanted, rolling.config.ready_seconds)
 
 
-def _test(rolling: Rolling, url: str) -> None:
-    rolling.record["smoke_test"] = smoke_test_at(url, rolling.name, rolling.texts, rolling.predictor)
+def _ask(rolling: Rolling, url: str, passing: type[SmokeTestError]) -> None:
+    """Do the smoke test; a failure that may be ``passing`` is tried again for a while."""
+    until = time.monotonic() + SETTLE_SECONDS
+    while True:
+        try:
+            rolling.record["smoke_test"] = _smoke_test(rolling, url)
+        except passing as error:
+            if time.monotonic() > until:
+                raise
+            events.message(f"again in {PAUSE_SECONDS:g} s: {error}")
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return
+
+
+def _smoke_test(rolling: Rolling, url: str) -> dict[str, Any]:
+    return smoke_test_at(url, rolling.name, rolling.served.digest, rolling.texts, rolling.predictor)
+
+
+def _load(rolling: Rolling, url: str) -> None:
+    report("testing the pods")
     try:
         figures = load_check(url, rolling.name, rolling.texts, rolling.predictor, rolling.config)
     except LoadCheckError as error:
         rolling.record["load_check"] = error.figures
         raise
     rolling.record["load_check"] = figures
-
-
-def _go_back(cluster: Cluster, config: DeployConfig, before: Object) -> None:
-    """Have ``before`` serve alone again."""
-    *steps, last = canary.MODES[config.mode].ways_back(before)
-    for predictor in steps:
-        _step_back(cluster, config, before, predictor)
-    _edit(cluster, config, lambda live: canary.alone(live, config, last))
-
-
-def _step_back(cluster: Cluster, config: DeployConfig, before: Object, predictor: Object) -> None:
-    """Have the model from before in a revision of its own (Knative), and wait for that."""
-    name = service_name(config.model_name)
-    unwanted = canary.newest_revision(cluster.get(name) or {})
-    _edit(cluster, config, lambda live: canary.alone(live, config, predictor))
-
-    def ready(live: Object) -> bool:
-        newest = canary.newest_revision(live)
-        return newest != unwanted and newest == canary.newest_revision(live, "latestReadyRevision")
-
-    labels = {NAME_LABEL: name, MODEL_LABEL: model_of(before)[0]}
-    wanted = Wanted(name=name, labels=labels, replicas=1, ready=ready)
-    wait_until_ready(cluster, wanted, config.ready_seconds)
-
-
-def _edit(cluster: Cluster, config: DeployConfig, change: Callable[[Object], Object]) -> None:
-    """Change the object as it is now; again where its status was written in between."""
-    name = service_name(config.model_name)
-    for _ in range(ATTEMPTS):
-        live = cluster.get(name)
-        if live is None:
-            raise DeploymentError(f"InferenceService {name} was deleted meanwhile")
-        try:
-            cluster.replace(change(live))
-        except Conflict:
-            continue
-        return
-    raise DeploymentError(f"InferenceService {name} changed {ATTEMPTS} times while it was edited: run again")
+    for name in ("p50_ms", "p95_ms", "requests_per_second", "error_share"):
+        events.metric(f"load_check_{name}", figures[name])
 
 
 def _refused(rolling: Rolling, error: Exception) -> Rollout:

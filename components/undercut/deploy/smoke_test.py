@@ -26,7 +26,7 @@ START_SECONDS = 90.0
 REQUEST_SECONDS = 30.0
 STOP_SECONDS = 10.0
 TOLERANCE = 1e-4
-CHECKS = ("V1 answers", "V2 answers", "health", "bad input refused")
+CHECKS = ("V1 answers", "V2 answers", "health", "bad input refused", "digest")
 
 
 # What a text is answered: its label, or its labels as a JSON list, and the probabilities that go with it.
@@ -35,6 +35,10 @@ Answer = tuple[str, list[float]]
 
 class SmokeTestError(RuntimeError):
     """The served model does not answer, or not as the model itself does."""
+
+
+class NoAnswerError(SmokeTestError):
+    """There is no server, or it did not answer in time."""
 
 
 def smoke_test(folder: Path, name: str, digest: str, texts: Sequence[str], predictor: Predictor) -> dict[str, Any]:
@@ -56,27 +60,30 @@ def smoke_test(folder: Path, name: str, digest: str, texts: Sequence[str], predi
     started = time.perf_counter()
     with _server(folder, name, digest) as (url, session):
         startup = time.perf_counter() - started
-        result = ask(session, url, name, texts, predictor)
-    return {**result, "startup_seconds": round(startup, 2), "checks": [*CHECKS, "digest"]}
+        result = ask(session, url, name, digest, texts, predictor)
+    return {**result, "startup_seconds": round(startup, 2), "checks": list(CHECKS)}
 
 
-def smoke_test_at(url: str, name: str, texts: Sequence[str], predictor: Predictor) -> dict[str, Any]:
+def smoke_test_at(url: str, name: str, digest: str, texts: Sequence[str], predictor: Predictor) -> dict[str, Any]:
     """Do the same with a server that runs already, such as one in the cluster.
 
     Raises:
+        NoAnswerError: the server cannot be reached.
         SmokeTestError: with what was expected and what came.
     """
     with requests.Session() as session:
         session.trust_env = False  # a proxy of the environment is not for the cluster's Services
         try:
-            return {**ask(session, url, name, texts, predictor), "checks": list(CHECKS)}
+            return {**ask(session, url, name, digest, texts, predictor), "checks": list(CHECKS)}
         except requests.RequestException as error:
-            raise SmokeTestError(f"{url} does not answer: {error}") from error
+            raise NoAnswerError(f"{url} does not answer: {error}") from error
         except (KeyError, ValueError) as error:
             raise SmokeTestError(f"{url} answers in another form: {error!r}") from error
 
 
-def ask(session: requests.Session, url: str, name: str, texts: Sequence[str], predictor: Predictor) -> dict[str, Any]:
+def ask(
+    session: requests.Session, url: str, name: str, digest: str, texts: Sequence[str], predictor: Predictor
+) -> dict[str, Any]:
     """Ask the server at ``url`` for ``texts`` by both protocols and compare; returns ``rows`` and ``request_ms``."""
     health = session.get(f"{url}/v2/health/ready", timeout=REQUEST_SECONDS)
     if health.json() != {"ready": True}:
@@ -84,10 +91,13 @@ def ask(session: requests.Session, url: str, name: str, texts: Sequence[str], pr
     probabilities = predictor.probabilities(texts)
     bodies, tensors = answers.bodies(predictor, probabilities), answers.tensors(predictor, probabilities)
     v1, v2 = f"{url}/v1/models/{name}:predict", f"{url}/v2/models/{name}/infer"
-    found = _post(session, v1, {"instances": list(texts)})["predictions"]
-    _compare("V1", [_v1(body) for body in bodies], [_v1(body) for body in found])
+    answer = _post(session, v1, {"instances": list(texts)})
+    made_by = answer.headers.get(answers.DIGEST_HEADER, "unknown")
+    if made_by != digest:
+        raise SmokeTestError(f"the answers are of model {made_by[:12]}, not of {digest[:12]}")
+    _compare("V1", [_v1(body) for body in bodies], [_v1(body) for body in answer.json()["predictions"]])
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}
-    outputs = {o["name"]: o["data"] for o in _post(session, v2, {"inputs": [tensor]})["outputs"]}
+    outputs = {o["name"]: o["data"] for o in _post(session, v2, {"inputs": [tensor]}).json()["outputs"]}
     _compare("V2", _v2({name: tensors[name].ravel().tolist() for name in outputs}), _v2(outputs))
     refused = session.post(v1, json={"instances": [0]}, timeout=REQUEST_SECONDS).status_code
     if refused != requests.codes.bad_request:
@@ -135,11 +145,11 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
     raise SmokeTestError(f"the server was not ready within {START_SECONDS:.0f} s")
 
 
-def _post(session: requests.Session, url: str, body: object) -> Any:
+def _post(session: requests.Session, url: str, body: object) -> requests.Response:
     response = session.post(url, json=body, timeout=REQUEST_SECONDS)
     if not response.ok:
         raise SmokeTestError(f"{url}: {response.status_code} {response.text[:500]}")
-    return response.json()
+    return response
 
 
 def _v1(body: Mapping[str, Any]) -> Answer:

@@ -4,6 +4,10 @@ In KServe's Standard mode a canary has a fixed number of replicas, and the stabl
 once the canary is ready, but keeps one (``canaryReplicaCount`` and ``adjustStableMinReplicasForCanaries`` in
 https://github.com/kserve/kserve/blob/master/pkg/controller/v1beta1/inferenceservice/components/predictor.go).
 KServe's own count rounds up; we set the canary's ``minReplicas`` to the count that comes closest.
+
+Where KServe routes by a Gateway, ``trafficPercent`` is the HTTPRoute's weight as well, and the counts are what
+each side can bear: a share far from them overloads one of the two. With a plain Ingress, public requests all
+go to the stable predictor.
 """
 
 from dataclasses import dataclass

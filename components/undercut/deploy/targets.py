@@ -113,7 +113,7 @@ class KServe:
 
     def keep(self) -> None:
         """Take back a canary that an earlier run left."""
-        from undercut.deploy.rollout import withdraw_canary
+        from undercut.deploy.changes import withdraw_canary
 
         withdraw_canary(self._cluster, self._config)
 

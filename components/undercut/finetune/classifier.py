@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from undercut import artifacts, checkpoints, distributed, events, workspace
 from undercut.base_models import find_base, longest_text
+from undercut.classification_heads import describe_head
 from undercut.classifiers import classification_task, fit_method, load_base, prepared
 from undercut.costs import LIMITS
 from undercut.errors import ConfigurationError
@@ -55,6 +56,8 @@ def finetune(
     if config.method == "prefix" and "structure" in origin:
         raise ConfigurationError("method", "prefix", f"any other on a base that is {origin['structure']}")
     config = replace(config, max_length=longest_text(base, config.max_length))
+    if head := describe_head(base, card["labels"]):
+        events.message(head)
     events.parameters(asdict(config))
     settings = {k: v for k, v in asdict(config).items() if k not in (*LIMITS, "base_model")}
     key = checkpoints.content_key(

@@ -97,6 +97,11 @@ def _rows(data: Path, card: artifacts.Manifest, reference: Reference) -> tuple[N
                     new.append(number)
                 number += 1
             events.progress(number, total, "looking for new rows")
+    if learnt:
+        events.message(
+            f"{learnt:,} of {card['rows']['test']:,} test rows are among those that the champion learnt from: "
+            "its figures on them flatter it"
+        )
     counts = {"total": total, "new": len(new), "known": known, "gone": len(reference.texts) - known}
     return np.array(new, np.int64), counts | {"test_rows_learnt": learnt}
 

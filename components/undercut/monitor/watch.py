@@ -19,6 +19,8 @@ from undercut.reference import read_reference
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+RETRY = "To train all the same, set monitor_settings.always."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
@@ -50,12 +52,8 @@ def monitor(data: Path, output: Path, config: MonitorConfig, candidates: Candida
         raise ConfigurationError("data", "a dataset without labels", "labelled rows", "Give ingest a source")
     client = registry.connect()
     champion = registry.by_alias(client, config.model_name, registry.CHAMPION)
-    if champion is None:
-        start: Start | None = first_training(config, candidates)
-        decision = Decision(changed=True, reason=f"There is no champion '{config.model_name}' yet.")
-    else:
-        decision = _decide(client, champion, data, card, config)
-        start = next_training(client, champion, config, candidates, card) if decision.changed else None
+    decision = _decide(client, champion, data, card, config)
+    start = _start(client, champion, config, candidates, card) if decision.changed else None
     content = {
         "model_name": config.model_name,
         "dataset": card["digest"],
@@ -76,19 +74,48 @@ def monitor(data: Path, output: Path, config: MonitorConfig, candidates: Candida
     return start
 
 
+def _start(
+    client: "MlflowClient",
+    champion: registry.Version | None,
+    config: MonitorConfig,
+    candidates: Candidates,
+    card: artifacts.Manifest,
+) -> Start:
+    if champion is None:
+        return first_training(config, candidates)
+    return next_training(client, champion, config, candidates, card)
+
+
 def _decide(
-    client: "MlflowClient", champion: registry.Version, data: Path, card: artifacts.Manifest, config: MonitorConfig
+    client: "MlflowClient",
+    champion: registry.Version | None,
+    data: Path,
+    card: artifacts.Manifest,
+    config: MonitorConfig,
 ) -> Decision:
     if config.always:
-        return Decision(changed=True, reason="It was asked for (always).")
-    if champion.tags.get("dataset") == card["digest"]:
+        return Decision(changed=True, reason="A training was asked for (always).")
+    if champion and champion.tags.get("dataset") == card["digest"]:
         reason = f"Nothing changed: version {champion.number}, the champion, was made from this very dataset."
         return Decision(changed=False, reason=reason)
-    tried = registry.by_dataset(client, config.model_name, card["digest"])
-    if tried is not None:
-        outcome = tried.tags.get("promotion", "it was not promoted")
-        reason = f"Nothing changed since version {tried.number}, which was made from this very dataset. {outcome}"
-        return Decision(changed=False, reason=reason)
+    if tried := _tried(client, config.model_name, card["digest"]):
+        return Decision(changed=False, reason=f"Nothing changed since this very dataset was tried. {tried} {RETRY}")
+    if champion is None:
+        return Decision(changed=True, reason=f"There is no champion '{config.model_name}' yet.")
+    return _compared(client, champion, data, config)
+
+
+def _tried(client: "MlflowClient", name: str, dataset: str) -> str:
+    """Say what came of an earlier training on the dataset; empty if there was none."""
+    if (missed := registry.missed(client, name, dataset)) is not None:
+        return missed
+    version = registry.by_dataset(client, name, dataset)
+    if version is None or "promotion" not in version.tags:  # a deployment that failed on the way is made again
+        return ""
+    return f"Version {version.number} came of it. {version.tags['promotion']}"
+
+
+def _compared(client: "MlflowClient", champion: registry.Version, data: Path, config: MonitorConfig) -> Decision:
     kept = companions.reference(client, champion)
     if kept is None:
         reason = f"The dataset is another than version {champion.number}'s, which was registered without a reference."

@@ -20,8 +20,6 @@ from undercut.serving.texts import texts_of
 
 BATCH = 32
 SECONDS_AN_HOUR = 3600
-# Says which model made an answer; in V2 also the answer's parameter ``model_digest``.
-DIGEST_HEADER = "undercut-model-digest"
 
 
 class TextClassifier(Model):  # type: ignore[misc]
@@ -56,7 +54,7 @@ class TextClassifier(Model):  # type: ignore[misc]
         texts = texts_of(payload)
         probabilities = await self._probabilities(model, texts)
         if response_headers is not None:
-            response_headers[DIGEST_HEADER] = model.digest
+            response_headers[answers.DIGEST_HEADER] = model.digest
         if isinstance(payload, InferRequest):
             return self._v2(payload, model, probabilities)
         return {"predictions": answers.bodies(model.predictor, probabilities)}

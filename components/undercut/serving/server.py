@@ -10,11 +10,13 @@
     GET  /v2/health/ready   GET /v1/models/NAME   GET /metrics
 
 Answers hold label names and probabilities (https://kserve.github.io/website/docs/concepts/architecture/data-plane);
-the header ``undercut-model-digest`` names the model that made them.
+the header ``undercut-model-digest`` names the model that made them. A load holds two models in memory for
+a moment. Who may ask for one: :mod:`undercut.serving.guard`.
 """
 
 import json
 import logging
+import os
 import socket
 import time
 import warnings
@@ -31,6 +33,7 @@ from kserve.protocol.rest.server import RESTServer
 
 from undercut import artifacts
 from undercut.errors import ConfigurationError
+from undercut.serving.guard import TOKEN, TokenGuard
 from undercut.serving.metrics import RequestMetrics
 from undercut.serving.repository import SwappingRepository, watch
 from undercut.serving.settings import ServeConfig
@@ -77,6 +80,9 @@ def _extend(repository: SwappingRepository, name: str) -> None:
         return JSONResponse({**answer, "replaced": replaced, "seconds": round(time.perf_counter() - started, 4)})
 
     app.add_middleware(RequestMetrics, name=name)
+    token = os.environ.get(TOKEN, "").strip()
+    if token:
+        app.add_middleware(TokenGuard, token=token)
     app.add_api_route(LOAD_PATH, load, methods=["POST"], response_model=None)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(ConfigurationError, _refused)

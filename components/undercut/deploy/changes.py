@@ -1,0 +1,59 @@
+"""Changes to the InferenceService that is there: a new version in the place of the one that was read."""
+
+from collections.abc import Callable
+
+from undercut import events
+from undercut.deploy import canary
+from undercut.deploy.cluster import Cluster, Conflict, DeploymentError
+from undercut.deploy.inference_service import NAME_LABEL, Object, model_of, service_name
+from undercut.deploy.readiness import Wanted, wait_until_ready
+from undercut.deploy.settings import DeployConfig
+
+ATTEMPTS = 5
+
+
+def go_back(cluster: Cluster, config: DeployConfig, before: Object) -> None:
+    """Have ``before`` serve alone again."""
+    *steps, last = canary.MODES[config.mode].ways_back(before)
+    for predictor in steps:
+        _step_back(cluster, config, before, predictor)
+    edit(cluster, config, lambda live: canary.alone(live, config, last))
+
+
+def _step_back(cluster: Cluster, config: DeployConfig, before: Object, predictor: Object) -> None:
+    """Have the model from before in a revision of its own (Knative), and wait for that."""
+    name = service_name(config.model_name)
+    unwanted = canary.newest_revision(cluster.get(name) or {})
+    edit(cluster, config, lambda live: canary.alone(live, config, predictor))
+
+    def ready(live: Object) -> bool:
+        newest = canary.newest_revision(live)
+        return newest != unwanted and newest == canary.newest_revision(live, "latestReadyRevision")
+
+    wanted = Wanted(
+        name=name, labels={NAME_LABEL: name}, model=model_of(before)[0], replicas=1, ready=ready, stage="promoting"
+    )
+    wait_until_ready(cluster, wanted, config.ready_seconds)
+
+
+def edit(cluster: Cluster, config: DeployConfig, change: Callable[[Object], Object]) -> None:
+    """Change the object as it is now; again where its status was written in between."""
+    name = service_name(config.model_name)
+    for _ in range(ATTEMPTS):
+        live = cluster.get(name)
+        if live is None:
+            raise DeploymentError(f"InferenceService {name} was deleted meanwhile")
+        try:
+            cluster.replace(change(live))
+        except Conflict:
+            continue
+        return
+    raise DeploymentError(f"InferenceService {name} changed {ATTEMPTS} times while it was edited: run again")
+
+
+def withdraw_canary(cluster: Cluster, config: DeployConfig) -> None:
+    """Take back the canary that a run has left which died in the middle, if there is one."""
+    live, mode = cluster.get(service_name(config.model_name)), canary.MODES[config.mode]
+    if live is not None and mode.canary(live):
+        events.message(f"canary {mode.canary(live)[:8]} was left by an earlier run: it is taken back")
+        go_back(cluster, config, canary.stable_of(live))
