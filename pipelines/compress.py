@@ -102,7 +102,7 @@ def compression(
     checked = check(
         bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic,
         deploy_settings=deploy_settings, model_name=model_name,
-    )
+    ).after(pods_ask)
     data = ingest(
         source=source, unlabelled_source=unlabelled_source, validation_source=validation_source,
         test_source=test_source, seed=seed, settings=ingest_settings,

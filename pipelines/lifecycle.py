@@ -124,7 +124,7 @@ def lifecycle(
         bar=bar, candidates=candidates, prices=prices, hardware=hardware, traffic=traffic,
         pretrain_settings=pretrain_settings, transfer_settings=transfer_settings, tune_settings=tune_settings,
         finetune_settings=finetune_settings, deploy_settings=deploy_settings, model_name=model_name,
-    )
+    ).after(pods_ask)
     common = {"usd_per_hour": checked.output, "seed": seed}
     trains = {"resources": resources, **common}
     data = ingest(

@@ -64,6 +64,9 @@ def seal(folder: Path, name: str, content: Mapping[str, Any]) -> Manifest:
     """
     manifest: Manifest = json.loads(json.dumps({k: v for k, v in content.items() if k != "ledger"}))
     files = _content_files(folder, name)
+    for path in files:
+        if not path.stat().st_mode & 0o004:  # safetensors writes for its own user alone; who serves may be another
+            path.chmod(0o644)
     manifest["files"] = {p.relative_to(folder).as_posix(): file_digest(p) for p in files}
     manifest["bytes"] = sum(p.stat().st_size for p in files)
     manifest["digest"] = _content_digest(manifest)

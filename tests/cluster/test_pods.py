@@ -47,7 +47,9 @@ def test_every_step_asks_for_what_its_role_needs(path: Path, tmp_path: Path) -> 
         assert asked["securityContext"] == {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
         assert container["image"] == OPTIONS.image
         variables = {entry["name"]: entry["value"] for entry in container["env"]}
-        assert variables == {"UNDERCUT_HOME": pods.HOME, "UNDERCUT_IMAGE": OPTIONS.image, "UNDERCUT_SPOT": "1"}
+        told = {"UNDERCUT_TEAM": "support", "UNDERCUT_RECIPE": "demo", "UNDERCUT_LONGEST_HOURS": "48"}
+        constants = {"UNDERCUT_HOME": pods.HOME, "UNDERCUT_IMAGE": OPTIONS.image, "UNDERCUT_SPOT": "1"}
+        assert variables == {**constants, **told}
         assert {e["name"]: e["fieldPath"] for e in asked["fieldPathAsEnv"]} == pods.FIELDS
         assert [m["configMapName"] for m in asked["configMapAsEnv"]] == ["undercut"]
         assert all(entry["optional"] for entry in [*asked["configMapAsEnv"], *asked["secretAsEnv"]])

@@ -74,9 +74,13 @@ def furnish(allocation: Mapping[str, PipelineParameterChannel]) -> None:
 def _any_step(task: dsl.PipelineTask, stage: str, options: CompileOptions) -> None:
     image = options.image or TRAIN_IMAGE
     task.set_container_image(image)
-    task.set_env_variable("UNDERCUT_HOME", HOME).set_env_variable("UNDERCUT_IMAGE", image)
-    if options.spot:
-        task.set_env_variable("UNDERCUT_SPOT", "1")
+    constants = {"UNDERCUT_HOME": HOME, "UNDERCUT_IMAGE": image, "UNDERCUT_SPOT": "1" if options.spot else ""}
+    # For the TrainJob that a step may launch: its labels, and when it is given up.
+    constants |= {"UNDERCUT_TEAM": options.team, "UNDERCUT_RECIPE": options.recipe}
+    constants["UNDERCUT_LONGEST_HOURS"] = str(options.longest_hours)
+    for variable, value in constants.items():
+        if value:
+            task.set_env_variable(variable, value)
     if options.retries:
         # Argo counts backoff_max_duration from the first start: with less, a long step is not started again.
         longest = f"{options.longest_hours * 3600}s"
