@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 from undercut import artifacts
-from undercut.finetune.classifier import finetune
-from undercut.finetune.settings import FinetuneConfig
 
 from tests.attempts import (
     BUCKET,
@@ -52,6 +50,15 @@ def compiled(folder: Path) -> Path:
     return folder / "finetune.yaml"
 
 
+def unkilled(folder: Path, arguments: dict[str, Any], data: Path) -> artifacts.Manifest:
+    """Return the model of one attempt, in a process like those that are killed: of as many threads as they have."""
+    outputs = folder / "unkilled"
+    task = Task(component=compiled(folder), arguments=arguments, inputs={"data": data}, outputs=outputs)
+    with running(task.start(folder / "whole-disk", clean_environment(), folder / "whole-log")) as process:
+        assert process.wait() == 0, (folder / "whole-log").read_text()[-3000:]
+    return artifacts.verify(task.output("model"), artifacts.MODEL)
+
+
 def killed_and_resumed(folder: Path, task: Task, weed: Weed, kills: int, longest: float) -> list[Done]:
     """Kill a task so many times, each at a random moment of its training, and let it end; an empty disk each time."""
     moments = random.Random(0)
@@ -79,7 +86,7 @@ def test_a_step_killed_again_and_again_ends_with_the_same_weights(
 ) -> None:
     settings: dict[str, Any] = {"base_model": str(tiny_base), "epochs": epochs, "patience": epochs}
     settings |= {"learning_rate": 3e-4, "batch_tokens": 128, "train_embeddings": True}
-    undisturbed = finetune(small_data, tmp_path / "whole", FinetuneConfig(**settings, checkpoint_seconds=0.0))
+    undisturbed = unkilled(tmp_path, {**settings, "checkpoint_seconds": 0.0}, small_data)
     arguments = {**settings, "checkpoint_seconds": interval}
     outputs = tmp_path / "artifacts" / RUN / "finetune" / "0b1d"
     task = Task(component=compiled(tmp_path), arguments=arguments, inputs={"data": small_data}, outputs=outputs)
@@ -90,7 +97,7 @@ def test_a_step_killed_again_and_again_ends_with_the_same_weights(
     print("seconds lost:", " ".join(f"{seconds:.2f}" for _, seconds in losses))
     manifest = artifacts.verify(task.output("model"), artifacts.MODEL)
     assert manifest["digest"] == undisturbed["digest"]
-    whole, resumed = (p / "model.safetensors" for p in (tmp_path / "whole", task.output("model")))
+    whole, resumed = (p / "model.safetensors" for p in (tmp_path / "unkilled" / "model", task.output("model")))
     assert whole.read_bytes() == resumed.read_bytes()
     # On a busy machine an upload may take longer than the short interval: that one is not held to the clock.
     assert interval < 2 or max(seconds for _, seconds in losses) <= interval

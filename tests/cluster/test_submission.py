@@ -126,7 +126,9 @@ def test_a_server_that_restarts_does_not_end_the_wait(undercut: Undercut, kfp: F
 def test_an_interrupt_ends_the_watching_alone(kfp: FakeKfp, pipeline: Path) -> None:
     """A real process gets a real Ctrl-C while it waits; nothing more is asked of the server."""
     kfp.faults.append(Fault("GET .*/runs/", lambda handler: process.send_signal(signal.SIGINT), after=True))
-    code = "from undercut.cli.main import main; main()"
+    # Where the tests run in the background of a shell, Ctrl-C is ignored until someone asks for it.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from undercut.cli.main import main; main()"
     command = [sys.executable, "-c", code, "submit", str(pipeline), *SOURCE, "--wait"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     out, err = process.communicate(timeout=180)
@@ -239,7 +241,9 @@ def test_another_process_compiles_to_the_same_version(undercut: Undercut, kfp: F
     many = '{"a": 1, "b": 2, "c": {"d": 3, "e": 4}, "f": [5], "g": 6}'
     pipeline.write_text(pipeline.read_text().replace('{"rate": 0.1}', many))
     undercut("submit", pipeline, *SOURCE)
-    code = "from undercut.cli.main import main; main()"
+    # Where the tests run in the background of a shell, Ctrl-C is ignored until someone asks for it.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from undercut.cli.main import main; main()"
     command = [sys.executable, "-c", code, "submit", str(pipeline), *SOURCE]
     again = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True)
     assert "is there already" in again.stdout, again.stderr

@@ -91,7 +91,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         process.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.resilience
 def test_a_run_is_submitted_and_a_schedule_kept(execution: Any, endpoint: str) -> None:
     text = execution.shown(run(execution, "02"))
     assert f"{endpoint}/#/runs/details/" in text

@@ -132,7 +132,18 @@ print(client.get_model_version_by_alias("small", "champion").version)
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    steps = ["check", "compress", "deploy", "evaluate", "finetune", "ingest", "pretrain", "profile", "quantize"]
+    steps = [
+        "allocate",
+        "check",
+        "compress",
+        "deploy",
+        "evaluate",
+        "finetune",
+        "ingest",
+        "pretrain",
+        "profile",
+        "quantize",
+    ]
     assert lines == [f"1 {[*steps, 'report', 'select', 'transfer', 'tune']}", "True 4 FINISHED", "1"]
 
 

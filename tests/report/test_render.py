@@ -260,7 +260,9 @@ def test_the_page_does_not_change_by_itself(made: MadeRun, passed: Chosen) -> No
     assert again.source == passed[1].source
 
 
-def test_a_deployment_is_reported(made: MadeRun) -> None:
+@pytest.fixture(scope="module")
+def shipped(made: MadeRun) -> Path:
+    """The deployment's folder of a selection called ``shipped``."""
     from undercut.deploy.deployment import deploy
     from undercut.deploy.settings import DeployConfig
     from undercut.steps import step
@@ -269,11 +271,41 @@ def test_a_deployment_is_reported(made: MadeRun) -> None:
     output = made.root / "deployment"
     with step("deploy", "shop", inputs=[str(sources.selection)], output=str(output)):
         deploy(made.root / "shipped-chosen", sources.selection, sources.data, output, DeployConfig(model_name="shop"))
-    page = made.render(replace(sources, deployment=output), "shipped.html")
-    record = json.loads((output / artifacts.DEPLOYMENT).read_text())
+    return output
+
+
+def test_a_deployment_is_reported(made: MadeRun, shipped: Path) -> None:
+    sources = replace(made.sources, selection=made.root / "shipped", deployment=shipped)
+    page = made.render(sources, "shipped.html")
+    record = json.loads((shipped / artifacts.DEPLOYMENT).read_text())
     assert f"shop version {record['version']} is the champion: the first champion" in page.text
     assert f"{record['smoke_test']['rows']} rows over HTTP" in page.text
     assert [row[0] for row in page.tables["ledger"]][-2] == "deploy shop"
+
+
+def test_a_rollout_is_reported(
+    made: MadeRun, seal_again: Callable[[Path, str, dict[str, Any]], Path], shipped: Path
+) -> None:
+    rollout = {
+        "namespace": "team-a",
+        "service": "shop",
+        "mode": "Standard",
+        "how": "promoted from canary",
+        "release": "s3://bucket/private/team-a/undercut/releases/shop/abc",
+        "cluster_url": "http://shop-predictor.team-a.svc.cluster.local",
+        "split": {"wished": 10.0, "attained": 12.5, "replicas": 1, "stable": 7, "minimum": 8},
+        "load_check": {"requests_per_second": 812.0, "p50_ms": 4.2, "p95_ms": 9.1, "error_share": 0.0},
+        "rollback": "<b>slow</b>",
+    }
+    output = seal_again(shipped, artifacts.DEPLOYMENT, {"kserve": rollout, "target": "kserve"})
+    page = made.render(replace(made.sources, selection=made.root / "shipped", deployment=output), "rollout.html")
+    for words in (
+        "team-a/shop , Standard, promoted from canary",
+        "12 % of the requests (10 % wished), 1 of 8 replicas",
+    ):
+        assert words in page.text
+    assert "812 requests/s, median 4.2 ms, 95th percentile 9.1 ms, 0.0 % failed" in page.text
+    assert "&lt;b&gt;slow" in page.source
 
 
 def test_the_stages_before_fine_tuning_are_shown(whole: Chosen, stages: dict[str, Path]) -> None:
