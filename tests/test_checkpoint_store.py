@@ -145,6 +145,16 @@ def test_the_end_of_a_training_removes_all_of_it_and_nothing_else(store: Any) ->
     assert not folder().exists()
 
 
+def test_the_store_keeps_the_last_states_of_a_finished_training(store: Any) -> None:
+    save(1)
+    save(2)
+    checkpoints.finish(folder())
+    assert not folder().exists()
+    found = checkpoints.newest(folder())
+    assert found is not None
+    assert found[1]["step"] == 2
+
+
 def test_only_the_first_of_several_processes_saves(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     save(1)
     assert checkpoints.flush(20)

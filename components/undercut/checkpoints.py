@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from undercut.checkpoint_store import Store
 
 KEPT = 2
-# How long the end of a training waits until what it no longer needs is removed from the store.
-REMOVAL_SECONDS = 15.0
+# How long the end of a training waits for the store.
+FINAL_SECONDS = 15.0
 
 
 def content_key(**content: object) -> str:
@@ -189,12 +189,24 @@ def recall(path: Path) -> bool:
 
 
 def remove(folder: Path) -> None:
-    """Remove the folder of a training that has ended, here and in the store."""
+    """Remove the folder of a training whose outcome is recorded elsewhere, here and in the store."""
     if not writes():
         return
     shutil.rmtree(folder)
     if remote := store():
-        remote.remove(_name(folder), REMOVAL_SECONDS)
+        remote.remove(_name(folder), FINAL_SECONDS)
+
+
+def finish(folder: Path) -> None:
+    """Remove the folder of a training whose model is written; the store keeps its last states.
+
+    The pod may still be lost before its outputs are uploaded: the next attempt then begins at the end, and has
+    nothing left to train. The store's own rule of expiry removes them.
+    """
+    if not writes():
+        return
+    shutil.rmtree(folder)
+    flush(FINAL_SECONDS)
 
 
 def flush(seconds: float) -> bool:

@@ -103,7 +103,7 @@ def training_folder(structure: str, teacher: Path, data: Path, settings: Mapping
     folder = workspace.home() / "checkpoints" / key
     with checkpoints.locked(folder):
         yield folder
-    checkpoints.remove(folder)
+    checkpoints.finish(folder)
 
 
 def remembered_answers(path: Path, teacher: Path, texts: list[str], layers: Sequence[int] = ()) -> Answers:

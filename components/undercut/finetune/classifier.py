@@ -87,7 +87,7 @@ def finetune(
     }
     output.mkdir(parents=True, exist_ok=True)
     manifest = methods.write(model, output, adapter, content, config.adapter, base)
-    checkpoints.remove(folder)
+    checkpoints.finish(folder)
     events.message(method)
     return manifest
 

@@ -79,7 +79,7 @@ def pretrain(data: Path, output: Path, config: PretrainConfig) -> artifacts.Mani
             **content,
         },
     )
-    checkpoints.remove(folder)
+    checkpoints.finish(folder)
     return manifest
 
 

@@ -89,7 +89,7 @@ def transfer(unlabelled: Path, data: Path, output: Path, config: TransferConfig)
         "lost": "",
     }
     manifest = artifacts.seal(output, artifacts.MODEL, content)
-    checkpoints.remove(folder)
+    checkpoints.finish(folder)
     return manifest
 
 
