@@ -34,6 +34,7 @@ def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("KF_PIPELINES_", "UNDERCUT_KFP_", "KUBE")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("UNDERCUT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("UNDERCUT_KFP_POLL_SECONDS", "0.2")  # the stand-in goes one task further at each question
     for name in ("HOME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
 
@@ -91,7 +92,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         process.kill()
 
 
-@pytest.mark.resilience
+@pytest.mark.slow
 def test_a_run_is_submitted_and_a_schedule_kept(execution: Any, endpoint: str) -> None:
     text = execution.shown(run(execution, "02"))
     assert f"{endpoint}/#/runs/details/" in text
