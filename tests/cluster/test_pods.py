@@ -1,6 +1,8 @@
 """Each pipeline, compiled: what every step asks Kubernetes for."""
 
+import functools
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ OPTIONS = CompileOptions(
 )
 
 
-def compiled(path: Path, folder: Path, options: CompileOptions | None) -> tuple[dict[str, Any], dict[str, Any]]:
+@functools.cache
+def compiled(path: Path, options: CompileOptions | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a compiled pipeline's specification, and its executors on Kubernetes."""
-    load_pipeline(str(path), options).compile(folder / "pipeline.yaml", {})
-    spec, *platform = yaml.safe_load_all((folder / "pipeline.yaml").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        load_pipeline(str(path), options).compile(Path(folder) / "pipeline.yaml", {})
+        spec, *platform = yaml.safe_load_all((Path(folder) / "pipeline.yaml").read_text())
     executors = platform[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if platform else {}
     return spec, executors
 
@@ -37,8 +41,8 @@ def tasks(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str,
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda p: p.stem)
-def test_every_step_asks_for_what_its_role_needs(path: Path, tmp_path: Path) -> None:
-    spec, executors = compiled(path, tmp_path, OPTIONS)
+def test_every_step_asks_for_what_its_role_needs(path: Path) -> None:
+    spec, executors = compiled(path, OPTIONS)
     seen = set()
     for name, task, _, label in tasks(spec):
         container = spec["deploymentSpec"]["executors"][label]["container"]
@@ -77,9 +81,9 @@ def _check_role(stage: str, resources: dict[str, Any], asked: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda p: p.stem)
-def test_what_allocate_decides_reaches_every_pod(path: Path, tmp_path: Path) -> None:
+def test_what_allocate_decides_reaches_every_pod(path: Path) -> None:
     """KFP's driver looks a value up in the task's own DAG: a reference to a task of another one finds nothing."""
-    spec, executors = compiled(path, tmp_path, OPTIONS)
+    spec, executors = compiled(path, OPTIONS)
     for name, task, dag, label in tasks(spec):
         for text in _placeholders(spec["deploymentSpec"]["executors"][label]["container"]["resources"]):
             assert text in task["inputs"]["parameters"], (name, text)
@@ -107,8 +111,8 @@ def _references(asked: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda p: p.stem)
-def test_the_description_tells_what_the_form_does_not(path: Path, tmp_path: Path) -> None:
-    spec, _ = compiled(path, tmp_path, CompileOptions())
+def test_the_description_tells_what_the_form_does_not(path: Path) -> None:
+    spec, _ = compiled(path, OPTIONS)
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert len(parameters) <= 20
     for name, parameter in parameters.items():
@@ -116,8 +120,8 @@ def test_the_description_tells_what_the_form_does_not(path: Path, tmp_path: Path
         assert " ".join(parameter["description"].split()) in spec["pipelineInfo"]["description"]
 
 
-def test_a_run_on_this_machine_asks_kubernetes_for_nothing(tmp_path: Path) -> None:
-    spec, executors = compiled(Path("pipelines/finetune.py"), tmp_path, None)
+def test_a_run_on_this_machine_asks_kubernetes_for_nothing() -> None:
+    spec, executors = compiled(Path("pipelines/finetune.py"), None)
     assert executors == {}
     assert all("retryPolicy" not in task for _, task, _, _ in tasks(spec))
 

@@ -125,6 +125,7 @@ def test_ranks_move_between_layers(trained: dict[str, tuple[Path, Path]]) -> Non
     assert sorted(len(v) for k, v in weights.items() if k.endswith("lora_E")) == sorted(ranks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["as-is", "fp32", "int8"])
 def test_a_prefix_is_served_on_its_base_and_exported_with_it(
     trained: dict[str, tuple[Path, Path]], small_data: Path, tmp_path: Path, precision: str
