@@ -24,7 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "nodes": 1,
     "processes": 0,
 }
-_QUANTITY = re.compile(r"(\d+(\.\d+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
+QUANTITY = re.compile(r"(\d+(\.\d+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 _QUALIFIED = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -61,7 +61,7 @@ class Resources:
     def __post_init__(self) -> None:
         for name in ("cpu", "memory"):
             value = getattr(self, name)
-            match = _QUANTITY.fullmatch(value)
+            match = QUANTITY.fullmatch(value)
             if match is None or float(match[1]) == 0:
                 raise _refused(name, value, "a Kubernetes quantity above zero such as 500m, 2 or 8Gi (not 8GB)")
         self._check_accelerator()

@@ -8,12 +8,12 @@ from typing import Any
 from undercut.deploy.split import plan
 from undercut.errors import ConfigurationError
 from undercut.hyperparameters import with_hyperparameters
+from undercut.resources import QUANTITY
 
 TARGETS = ("local", "kserve")
 MODES = {"Standard": ("cpu", "memory"), "Knative": ("concurrency", "rps")}  # with what each can scale by
 SPLITS = ("exact", "raise")
 # A quantity of Kubernetes: 2, 500m, 1.5, 8Gi.
-QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|Ki|[MGTPE]i?)?")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
