@@ -60,12 +60,10 @@ def submit(
     UNDERCUT_KFP_TOKEN or UNDERCUT_KFP_COOKIE, from files that ~/.config/undercut/config.yaml names, from the
     pod's own token, or from your kubeconfig. `undercut run PIPELINE --help` lists the pipeline's arguments.
     """
+    options = compile_flags.compile_options(locals())
     from undercut.cluster import submission
 
-    flags = (image, cache_pvc, spot, team, retries, longest_hours, shared_memory, image_pull_secret)
-    loaded, arguments = prepared(
-        pipeline, recipe, context.args, compile_flags.compile_options(*flags, recipe), pin, not no_cache
-    )
+    loaded, arguments = prepared(pipeline, recipe, context.args, options, pin, not no_cache)
     client = connected(endpoint, namespace, kube_context, experiment, service_account)
     version = submission.upload(client, loaded, caching=not no_cache)
     typer.echo(f"{version.name} {'uploaded' if version.uploaded else 'is there already'}")

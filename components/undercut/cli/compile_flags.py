@@ -1,7 +1,9 @@
 """The flags of commands that compile: what cannot be set when a run is started."""
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,35 +19,13 @@ SharedMemory = Annotated[str, typer.Option(help="Size limit of /dev/shm in train
 PullSecret = Annotated[str, typer.Option(help="Secret that the image is pulled with.")]
 
 
-def label_of(recipe: Path | None) -> str:
-    """Return a recipe's name as the pods' label, or nothing without one."""
-    return recipe.stem[:63].rstrip("-_.") if recipe else ""
-
-
-def compile_options(
-    image: str,
-    cache_pvc: str,
-    spot: bool,
-    team: str,
-    retries: int,
-    longest_hours: int,
-    shared_memory: str,
-    image_pull_secret: str,
-    recipe: Path | None,
-) -> CompileOptions:
-    """Return the options that the flags name.
+def compile_options(arguments: Mapping[str, Any]) -> CompileOptions:
+    """Return the options among a command's arguments (its ``locals()``); its recipe's name becomes a label.
 
     Raises:
         ConfigurationError: one is wrong.
     """
-    return CompileOptions(
-        image=image,
-        cache_pvc=cache_pvc,
-        spot=spot,
-        team=team,
-        recipe=label_of(recipe),
-        retries=retries,
-        longest_hours=longest_hours,
-        shared_memory=shared_memory,
-        image_pull_secret=image_pull_secret,
-    )
+    recipe: Path | None = arguments["recipe"]
+    label = recipe.stem[:63].rstrip("-_.") if recipe else ""
+    values = {field.name: arguments[field.name] for field in fields(CompileOptions)}
+    return CompileOptions(**{**values, "recipe": label})

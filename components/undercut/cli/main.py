@@ -97,11 +97,11 @@ def compile_(
     image_pull_secret: compile_flags.PullSecret = "",
 ) -> None:
     """Compile a pipeline for Kubeflow; a recipe and flags become its defaults."""
+    options = compile_flags.compile_options(locals())
     from undercut.cli.arguments import merged
     from undercut.cli.pipeline_file import load_pipeline
 
-    flags = (image, cache_pvc, spot, team, retries, longest_hours, shared_memory, image_pull_secret)
-    loaded = load_pipeline(pipeline, compile_flags.compile_options(*flags, recipe))
+    loaded = load_pipeline(pipeline, options)
     output.parent.mkdir(parents=True, exist_ok=True)
     arguments = loaded.checked(merged(loaded, recipe, context.args))
     changed = {n: v for n, v in arguments.items() if v != loaded.inputs[n].default}

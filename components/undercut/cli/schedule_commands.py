@@ -76,6 +76,7 @@ def set_(
     while the one before still goes on waits; what was missed is not made up for. A schedule that you paused
     stays paused; one paused in Kubeflow's UI before its first run is taken for a change that was cut short.
     """
+    options = compile_flags.compile_options(locals())
     from undercut.cluster import cron as times
     from undercut.cluster import schedules, submission
 
@@ -85,10 +86,7 @@ def set_(
     seconds = times.parse_interval(every) if every else 0
     if cron and len(cron.split()) == len(times.FIELDS) - 1:
         typer.echo(f"KFP's cron has seconds first: taken as '{expression}'", err=True)
-    flags = (image, cache_pvc, spot, team, retries, longest_hours, shared_memory, image_pull_secret)
-    loaded, arguments = prepared(
-        pipeline, recipe, context.args, compile_flags.compile_options(*flags, recipe), pin, not no_cache
-    )
+    loaded, arguments = prepared(pipeline, recipe, context.args, options, pin, not no_cache)
     client = connected(endpoint, namespace, kube_context, experiment, service_account)
     version = submission.upload(client, loaded, caching=not no_cache)
     definition = schedules.Definition(
