@@ -96,11 +96,17 @@ def clean_environment() -> dict[str, str]:
     return {name: v for name, v in os.environ.items() if not name.startswith(("MLFLOW_", "UNDERCUT_"))}
 
 
+# What a workspace must not inherit; MLflow sets its address itself whenever a model is registered.
+INHERITED = ("UNDERCUT_EVENTS", "UNDERCUT_RUN_PID", "UNDERCUT_MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", *STORE)
+
+
 @pytest.fixture(autouse=True)
 def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERCUT_HOME", str(tmp_path / "home"))
-    for name in ("UNDERCUT_EVENTS", "UNDERCUT_RUN_PID", "UNDERCUT_MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", *STORE):
-        monkeypatch.delenv(name, raising=False)
+    for name in INHERITED:
+        os.environ.pop(name, None)
+        monkeypatch.setenv(name, "")  # so that it is unset again afterwards, whoever sets it
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

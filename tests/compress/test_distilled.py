@@ -88,7 +88,7 @@ from undercut import learning
 from undercut.encoders import load_classifier, with_layers
 teacher, data, output = map(Path, sys.argv[1:])
 student = with_layers(load_classifier(teacher), [1])
-config = learning.LearningConfig(epochs=3, batch_tokens=256, checkpoint_seconds=0.01)
+config = learning.LearningConfig(epochs=3, batch_tokens=256, checkpoint_seconds=0.001)
 result = learning.learn(student, [1], teacher, data, "distilled-1", config)
 learning.write_student(student, teacher, output, "distilled-1", "", result, {})
 """

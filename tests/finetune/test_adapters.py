@@ -196,7 +196,7 @@ def test_a_killed_training_resumes_to_the_same_adapter(
     small_data: Path, tiny_base: Path, tmp_path: Path, method: str, after: int
 ) -> None:
     """AdaLoRA killed while it moves ranks (steps 1 to 12 of 16), LoRA in the second pass (from step 17)."""
-    settings = {**SETTINGS, "base_model": str(tiny_base), "method": method, "checkpoint_seconds": 0.01}
+    settings = {**SETTINGS, "base_model": str(tiny_base), "method": method, "checkpoint_seconds": 0.001}
     events = tmp_path / "events.jsonl"
 
     def start(output: str) -> "subprocess.Popen[bytes]":

@@ -57,7 +57,7 @@ def test_a_killed_training_resumes_to_the_same_weights(
     small_data: Path, tiny_base: Path, tmp_path: Path, after: int
 ) -> None:
     """Killed in the first pass (step 5 of 45) and in the second (step 15)."""
-    settings = {**SETTINGS, "base_model": str(tiny_base), "batch_tokens": 256, "checkpoint_seconds": 0.01}
+    settings = {**SETTINGS, "base_model": str(tiny_base), "batch_tokens": 256, "checkpoint_seconds": 0.001}
     events = tmp_path / "events.jsonl"
 
     def start(output: str) -> "subprocess.Popen[bytes]":

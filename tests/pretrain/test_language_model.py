@@ -73,7 +73,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     small_text: Path, tmp_path: Path, after: int, next_sentence: bool, make_unlabelled: Callable[..., Path]
 ) -> None:
     """Killed once the text is being tokenised or the first steps are made, and in the middle of training."""
-    settings = {**SETTINGS, "max_steps": 20, "checkpoint_seconds": 0.01, "next_sentence": next_sentence}
+    settings = {**SETTINGS, "max_steps": 20, "checkpoint_seconds": 0.001, "next_sentence": next_sentence}
     if next_sentence:
         texts = [f"{a} is what they said. {b} was the answer." for a, b in itertools.pairwise(OPENERS * 40)]
         small_text = make_unlabelled(tmp_path / "text", texts)

@@ -269,7 +269,8 @@ def shipped(made: MadeRun) -> Path:
 
     sources = made.select("shipped")
     output = made.root / "deployment"
-    with step("deploy", "shop", inputs=[str(sources.selection)], output=str(output)):
+    with pytest.MonkeyPatch.context() as patch, step("deploy", "shop", [str(sources.selection)], str(output)):
+        patch.setenv("MLFLOW_TRACKING_URI", "")
         deploy(made.root / "shipped-chosen", sources.selection, sources.data, output, DeployConfig(model_name="shop"))
     return output
 

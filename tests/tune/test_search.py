@@ -83,7 +83,7 @@ def test_a_killed_search_goes_on_where_it_was(
     """Killed in the middle of the third trial: it is tried again, and all ends as without the kill."""
     events = tmp_path / "events.jsonl"
     environment = {"UNDERCUT_EVENTS": str(events)}
-    settings = settings | {"checkpoint_seconds": 0.01}
+    settings = settings | {"checkpoint_seconds": 0.001}
     victim = start(small_data, tmp_path / "out", settings, **environment)
     while not events.exists() or events.read_text().count("trial-2: epoch 1, loss") < 3:
         assert victim.poll() is None, "ended before it could be killed"
@@ -189,7 +189,7 @@ def test_a_killed_search_over_methods_goes_on_where_it_was(
     """Killed in the middle of AdaLoRA, whose ranks and averages are part of the checkpoint."""
     number = next(t["number"] for t in several["trials"] if t["parameters"]["method"] == "adalora")
     events = tmp_path / "events.jsonl"
-    settings = settings | METHODS | {"checkpoint_seconds": 0.01}
+    settings = settings | METHODS | {"checkpoint_seconds": 0.001}
     victim = start(small_data, tmp_path / "out", settings, UNDERCUT_EVENTS=str(events))
     while not events.exists() or events.read_text().count(f"trial-{number}: epoch 1, loss") < 3:
         assert victim.poll() is None, "ended before it could be killed"
