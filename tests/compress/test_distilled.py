@@ -1,9 +1,7 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,8 @@ from undercut.optimization import choose_precision
 from undercut.predictors import load_predictor
 from undercut.tasks.distillation import Distillation
 from undercut.teaching import ask
+
+from tests.kills import kill_when
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +105,7 @@ def test_a_killed_training_resumes_to_the_same_weights(small_data: Path, tiny_te
     assert start("whole").wait() == 0
     events.unlink()
     victim = start("resumed")
-    while not events.exists() or events.read_text().count('"message": "epoch') < 20:
-        assert victim.poll() is None, "ended before it could be killed"
-        time.sleep(0.005)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    kill_when(victim, events, '"message": "epoch', 20)
     events.unlink()
     assert start("resumed").wait() == 0
     kinds = [json.loads(line) for line in events.read_text().splitlines()]

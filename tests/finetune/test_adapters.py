@@ -1,9 +1,7 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,8 @@ from undercut.finetune.settings import FinetuneConfig
 from undercut.predictors import load_predictor
 from undercut.quantize.export import QuantizeConfig, quantize
 from undercut.storage import digest
+
+from tests.kills import kill_when
 
 SETTINGS = {"epochs": 2, "batch_tokens": 512, "max_length": 32, "adapter_rank": 4, "virtual_tokens": 4}
 
@@ -208,11 +208,7 @@ def test_a_killed_training_resumes_to_the_same_adapter(
     assert steps > after, steps
     events.unlink()
     victim = start("resumed")
-    while not events.exists() or events.read_text().count('"progress"') < after:
-        assert victim.poll() is None, "ended before it could be killed"
-        time.sleep(0.005)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    kill_when(victim, events, '"progress"', after)
     assert not (tmp_path / "resumed" / "model.json").exists()
     assert start("resumed").wait() == 0
     assert "resumed at step" in events.read_text()

@@ -1,9 +1,7 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,8 @@ from undercut.finetune.classifier import _second_pass_failed, finetune
 from undercut.finetune.settings import FinetuneConfig
 from undercut.fitting import FitResult
 from undercut.predictors import load_predictor
+
+from tests.kills import kill_when
 
 SETTINGS = {"epochs": 3, "learning_rate": 3e-3, "train_embeddings": True, "patience": 3}
 
@@ -67,11 +67,7 @@ def test_a_killed_training_resumes_to_the_same_weights(
     assert start("whole").wait() == 0
     events.unlink()
     victim = start("resumed")
-    while not events.exists() or events.read_text().count('"progress"') < after:
-        assert victim.poll() is None, "ended before it could be killed"
-        time.sleep(0.005)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    kill_when(victim, events, '"progress"', after)
     assert not (tmp_path / "resumed" / "model.json").exists()
     assert start("resumed").wait() == 0
     assert "resumed at step" in events.read_text()

@@ -1,10 +1,8 @@
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +17,8 @@ from undercut.finetune.classifier import finetune
 from undercut.finetune.settings import FinetuneConfig
 from undercut.pretrain.language_model import pretrain
 from undercut.pretrain.settings import PretrainConfig
+
+from tests.kills import kill_when
 
 SETTINGS = {"size": "tiny", "vocabulary_size": 400, "sequence_length": 32, "batch_tokens": 512, "learning_rate": 2e-3}
 
@@ -86,11 +86,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert start("whole").wait() == 0
     events.unlink()
     victim = start("resumed")
-    while not events.exists() or events.read_text().count('"progress"') < after:
-        assert victim.poll() is None, "ended before it could be killed"
-        time.sleep(0.005)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    kill_when(victim, events, '"progress"', after)
     assert not (tmp_path / "resumed" / "model.json").exists()
     assert start("resumed").wait() == 0
     assert after < 12 or "resumed at step" in events.read_text()

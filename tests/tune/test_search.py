@@ -1,9 +1,7 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,8 @@ from undercut.finetune.settings import FinetuneConfig
 from undercut.hyperparameters import with_hyperparameters
 from undercut.tune.search import study_name, tune
 from undercut.tune.settings import TuneConfig
+
+from tests.kills import kill_when
 
 WHAT_DECIDES = ("number", "state", "parameters", "value", "loss", "curve", "stopped_by")
 
@@ -85,11 +85,7 @@ def test_a_killed_search_goes_on_where_it_was(
     environment = {"UNDERCUT_EVENTS": str(events)}
     settings = settings | {"checkpoint_seconds": 0.001}
     victim = start(small_data, tmp_path / "out", settings, **environment)
-    while not events.exists() or events.read_text().count("trial-2: epoch 1, loss") < 3:
-        assert victim.poll() is None, "ended before it could be killed"
-        time.sleep(0.005)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    kill_when(victim, events, "trial-2: epoch 1, loss", 3)
     assert start(small_data, tmp_path / "out", settings, **environment).wait() == 0
     manifest = artifacts.verify(tmp_path / "out", artifacts.TUNING)
     states = [(t["number"], t["state"], t["retry_of"]) for t in manifest["trials"]]
@@ -191,11 +187,7 @@ def test_a_killed_search_over_methods_goes_on_where_it_was(
     events = tmp_path / "events.jsonl"
     settings = settings | METHODS | {"checkpoint_seconds": 0.001}
     victim = start(small_data, tmp_path / "out", settings, UNDERCUT_EVENTS=str(events))
-    while not events.exists() or events.read_text().count(f"trial-{number}: epoch 1, loss") < 3:
-        assert victim.poll() is None, "ended before it could be killed"
-        time.sleep(0.005)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    kill_when(victim, events, f"trial-{number}: epoch 1, loss", 3)
     assert start(small_data, tmp_path / "out", settings, UNDERCUT_EVENTS=str(events)).wait() == 0
     manifest = artifacts.verify(tmp_path / "out", artifacts.TUNING)
     assert [t["number"] for t in manifest["trials"] if t["state"] == "failed"] == [number]

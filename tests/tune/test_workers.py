@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,8 @@ import pytest
 from undercut import artifacts
 from undercut.tune.settings import TuneConfig
 from undercut.tune.studies import opened
+
+from tests.kills import kill_when
 
 pytestmark = pytest.mark.slow
 
@@ -64,11 +64,7 @@ def test_a_dead_workers_trial_is_tried_again_by_another(
 ) -> None:
     settings = settings | {"trials": 2, "seed": 2}
     victim = start(small_data, tmp_path / "a", settings, postgresql)
-    while not (tmp_path / "a" / "events").exists() or "loss" not in (tmp_path / "a" / "events").read_text():
-        assert victim.poll() is None, "ended before it could be killed"
-        time.sleep(0.005)
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    kill_when(victim, tmp_path / "a" / "events", "loss", 1)
     assert start(small_data, tmp_path / "b", settings, postgresql).wait() == 0
     manifest = artifacts.verify(tmp_path / "b" / "out", artifacts.TUNING)
     assert [t["state"] for t in manifest["trials"]].count("failed") == 1
