@@ -210,6 +210,16 @@ def test_names_are_what_they_are(undercut: Undercut, kfp: FakeKfp, pipeline: Pat
     assert (refused.code, "printable" in refused.err) == (2, True)
 
 
+def test_a_long_name_hides_nothing(
+    undercut: Undercut, kfp: FakeKfp, pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    undercut("schedule", pipeline, *NIGHTLY[:2], "--name", "n" * 100, *CRON)
+    shown = undercut("schedule", "list").out
+    assert "n" * 100 in shown
+    assert all(word in shown for word in ("0 0 2 * * *", "enabled", "undercut")), shown
+
+
 def test_more_schedules_than_fit_on_a_page(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
     undercut("schedule", pipeline, *NIGHTLY, *CRON)
     (one,) = kfp.store["recurring_runs"].values()

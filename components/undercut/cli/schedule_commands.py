@@ -1,10 +1,8 @@
 """``undercut schedule``: recurring runs on a cluster."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from undercut.cli import compile_flags
@@ -21,6 +19,7 @@ from undercut.cli.cluster_commands import (
     ServiceAccount,
     connected,
     prepared,
+    wide_console,
 )
 from undercut.errors import ConfigurationError
 
@@ -116,8 +115,7 @@ def list_(endpoint: Endpoint = "", namespace: Namespace = "", kube_context: Kube
     from undercut.cluster.schedules import schedules
 
     found = schedules(connected(endpoint, namespace, kube_context))
-    console = Console(file=sys.stdout, highlight=False)
-    console.print(schedules_table(found) if found else "No schedules.")
+    wide_console().print(schedules_table(found) if found else "No schedules.")
 
 
 @app.command()
