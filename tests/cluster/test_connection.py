@@ -83,6 +83,13 @@ def test_another_servers_api(undercut: Undercut, kfp: FakeKfp) -> None:
     assert_refused(undercut("runs"), "Something else answers")
 
 
+def test_a_server_that_says_when_to_come_again_is_not_waited_for_till_then(undercut: Undercut, kfp: FakeKfp) -> None:
+    for status in (429, 503):
+        later = Fault("/runs$", lambda h, s=status: h.send(s, "{}", headers=(("Retry-After", "86400"),)), times=9)  # type: ignore[misc]
+        kfp.faults = [later]
+        assert_refused(undercut("runs"), str(status))
+
+
 def test_nobody_there(undercut: Undercut) -> None:
     assert_refused(undercut("runs", "--endpoint", "http://127.0.0.1:1"), "127.0.0.1:1", "refused", "port-forward")
     assert_refused(undercut("runs", "--endpoint", "http://kfp.invalid"), "kfp.invalid", "a host that exists")

@@ -35,7 +35,14 @@ class Transport(rest.RESTClientObject):  # type: ignore[misc]
     def __init__(self, configuration: Any, settings: Connection) -> None:
         # Repeated: what never reached the server, and reads; a creation that may have arrived is not.
         configuration.retries = urllib3.Retry(
-            total=3, connect=1, read=1, other=0, backoff_factor=0.5, status=1, status_forcelist=(502, 503, 504)
+            total=3,
+            connect=1,
+            read=1,
+            other=0,
+            backoff_factor=0.5,
+            status=1,
+            status_forcelist=(502, 503, 504),
+            respect_retry_after_header=False,
         )
         configuration.retries.raise_on_status = False
         super().__init__(configuration)
