@@ -55,7 +55,7 @@ def from_database(uri: str, field: str, _pinned: str) -> Path:
             cannot be reached or refuses, the query is wrong, changes something or gives no columns, or
             its rows are over the size limit.
     """
-    url, query = _parse(uri, field)
+    url, query = parse(uri, field)
     place = downloads.folder(uri)
     engine = _engine(url, uri, field)
     try:
@@ -67,7 +67,12 @@ def from_database(uri: str, field: str, _pinned: str) -> Path:
     return path
 
 
-def _parse(uri: str, field: str) -> tuple[URL, str]:
+def parse(uri: str, field: str) -> tuple[URL, str]:
+    """Return the database's address, with the password of the environment, and the query; nothing is opened.
+
+    Raises:
+        ConfigurationError: the URI is none of a database, holds a password, or has no query.
+    """
     address, mark, query = uri[len("sql+") :].partition(_QUERY)
     allowed = "sql+dialect://user@host/database#query=SELECT …"
     try:

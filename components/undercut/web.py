@@ -44,7 +44,7 @@ def from_web(uri: str, field: str, pinned: str) -> Path:
     parts = urlsplit(uri)
     if not parts.hostname:
         raise ConfigurationError(field, uri, "https://host/path")
-    _refuse_secrets(uri, field)
+    refuse_secrets(uri, field)
     _check_transport(uri, uri, field, pinned)
 
     @contextlib.contextmanager
@@ -63,8 +63,12 @@ def from_web(uri: str, field: str, pinned: str) -> Path:
     return downloads.fetch(uri, downloads.folder(uri) / name, field, pinned, open_file)
 
 
-def _refuse_secrets(uri: str, field: str) -> None:
-    """Refuse what would be shown to everyone who sees the run's settings."""
+def refuse_secrets(uri: str, field: str) -> None:
+    """Refuse what would be shown to everyone who sees the run's settings.
+
+    Raises:
+        ConfigurationError: the address holds a login, a token or a signature.
+    """
     parts = urlsplit(uri)
     secret = next((name for name, _ in parse_qsl(parts.query) if _SECRETS.search(name)), None)
     if "@" in parts.netloc or secret:

@@ -83,6 +83,13 @@ def test_another_servers_api(undercut: Undercut, kfp: FakeKfp) -> None:
     assert_refused(undercut("runs"), "Something else answers")
 
 
+def test_a_server_that_says_when_to_come_again_is_not_waited_for_till_then(undercut: Undercut, kfp: FakeKfp) -> None:
+    for status in (429, 503):
+        later = Fault("/runs$", lambda h, s=status: h.send(s, "{}", headers=(("Retry-After", "86400"),)), times=9)  # type: ignore[misc]
+        kfp.faults = [later]
+        assert_refused(undercut("runs"), str(status))
+
+
 def test_nobody_there(undercut: Undercut) -> None:
     assert_refused(undercut("runs", "--endpoint", "http://127.0.0.1:1"), "127.0.0.1:1", "refused", "port-forward")
     assert_refused(undercut("runs", "--endpoint", "http://kfp.invalid"), "kfp.invalid", "a host that exists")
@@ -120,6 +127,21 @@ def test_a_token_from_the_environment_and_from_a_file(
     assert_refused(undercut("runs"), "token and token_file", "one way")
 
 
+@pytest.mark.parametrize("secret", ["planted-7f3a\nsecond", "planted-7f3a\x00", "planted-7f3ä"])
+def test_a_secret_that_no_header_can_hold(
+    undercut: Undercut, kfp: FakeKfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    """Python's HTTP client would show it in the error's text."""
+    (tmp_path / "token").write_text(secret)
+    monkeypatch.setenv("UNDERCUT_KFP_TOKEN_FILE", str(tmp_path / "token"))
+    assert_refused(undercut("runs"), "token_file", "one line")
+    monkeypatch.delenv("UNDERCUT_KFP_TOKEN_FILE")
+    if "\0" not in secret:
+        monkeypatch.setenv("UNDERCUT_KFP_COOKIE", secret)
+        assert_refused(undercut("runs"), "UNDERCUT_KFP_COOKIE", "one line")
+    assert kfp.requests == []
+
+
 def test_a_cookie(undercut: Undercut, kfp: FakeKfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kfp.cookie = COOKIE
     monkeypatch.setenv("UNDERCUT_KFP_COOKIE", COOKIE)
@@ -143,6 +165,9 @@ def test_a_pods_token_is_read_again(kfp: FakeKfp, tmp_path: Path, monkeypatch: p
     projected.write_text("second")
     client.list_runs()
     assert [r.headers["authorization"] for r in kfp.requests[-2:]] == ["Bearer first", "Bearer second"]
+    kfp.token = "third"
+    with pytest.raises(ConfigurationError, match="the pod's token"):
+        client.list_runs()
 
 
 def test_inside_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +201,15 @@ def test_through_a_kubeconfig(
     assert len(kfp.store["runs"]) == 1
     assert {r.headers["authorization"] for r in kfp.requests} == {f"Bearer {TOKEN}"}
     assert {r.prefix for r in kfp.requests} == {"/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"}
+    kfp.faults.append(Fault("/runs$", lambda h: h.send(401, json.dumps({"message": h.headers["authorization"]}))))
+    assert_refused(undercut("runs", "--context", "here"), "401", "Bearer ***", "the kubeconfig")
     assert_refused(undercut("runs"), "endpoint", "kubeconfig")
     assert_refused(undercut("runs", "--context", "elsewhere"), "context", "elsewhere")
+    monkeypatch.setenv("UNDERCUT_KFP_TOKEN", TOKEN)
+    assert_refused(undercut("runs", "--context", "here"), "the address that the token is for")
+    monkeypatch.delenv("UNDERCUT_KFP_TOKEN")
+    (tmp_path / "kubeconfig").write_text("apiVersion: [")
+    assert_refused(undercut("runs", "--context", "here"), "context", "KUBECONFIG")
 
 
 def test_no_way_at_all(undercut: Undercut, monkeypatch: pytest.MonkeyPatch) -> None:

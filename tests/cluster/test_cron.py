@@ -34,6 +34,9 @@ def test_what_kfp_takes(given: str, taken: str) -> None:
         ("0 *-5 2 * * *", "a range of two values"),
         ("0 0 L * * *", "hour"),
         ("0 0 2 * * mon#1", "day of the week"),
+        ("0 0 0 31 2 *", "a day that comes"),
+        ("0 0 0 30,31 feb ?", "a day that comes"),
+        ("0 0 0 31 4-6/2,9,11 *", "a day that comes"),
     ],
 )
 def test_what_it_does_not(given: str, words: str) -> None:

@@ -63,6 +63,8 @@ def test_every_step_asks_for_what_its_role_needs(path: Path) -> None:
             "undercut/recipe": "demo",
         }
         assert task["retryPolicy"]["backoffMaxDuration"] == "172800s", name
+        if stage == "allocate":
+            assert task["cachingOptions"] == {}, "its result depends on --spot, which is in no cache key"
         assert {"resourceCpuLimit", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(container["resources"])
         _check_role(stage, container["resources"], asked)
     assert "allocate" in seen
@@ -132,6 +134,7 @@ def test_a_run_on_this_machine_asks_kubernetes_for_nothing() -> None:
         ({"team": "a b"}, "team"),
         ({"cache_pvc": "A"}, "cache_pvc"),
         ({"shared_memory": "2GB"}, "shared_memory"),
+        ({"longest_hours": 0}, "longest_hours"),
         ({"retries": -1}, "retries"),
     ],
 )

@@ -172,6 +172,22 @@ def test_paused_stays_paused(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -
     assert most_enabled(kfp) == 1
 
 
+@pytest.mark.parametrize(
+    ("pattern", "after"), [("POST .*:disable", True), ("POST .*/recurringruns$", True), ("DELETE", False)]
+)
+def test_a_pause_that_was_cut_short_is_finished(
+    undercut: Undercut, kfp: FakeKfp, pipeline: Path, pattern: str, after: bool
+) -> None:
+    """It never started a run: what marks it as one to be enabled has to go, or the next command enables it."""
+    undercut("schedule", pipeline, *NIGHTLY, *CRON)
+    fail(kfp, pattern, after)
+    assert undercut("schedule", "pause", "nightly").code == 2
+    assert "nightly: paused" in undercut("schedule", "pause", "nightly").out
+    assert definitions(kfp) == [("0 0 2 * * *", False)]
+    assert "unchanged, paused" in undercut("schedule", pipeline, *NIGHTLY, *CRON).out
+    assert definitions(kfp) == [("0 0 2 * * *", False)]
+
+
 def test_delete_leaves_the_others(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
     undercut("schedule", pipeline, *NIGHTLY, *CRON)
     undercut("schedule", pipeline, *NIGHTLY[:2], "--name", "weekly", "--every", "7d")
@@ -192,6 +208,16 @@ def test_names_are_what_they_are(undercut: Undercut, kfp: FakeKfp, pipeline: Pat
     assert len(kfp.store["experiments"]) == 1
     refused = undercut("schedule", pipeline, *NIGHTLY[:2], "--name", " ", *CRON)
     assert (refused.code, "printable" in refused.err) == (2, True)
+
+
+def test_a_long_name_hides_nothing(
+    undercut: Undercut, kfp: FakeKfp, pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS")
+    undercut("schedule", pipeline, *NIGHTLY[:2], "--name", "n" * 100, *CRON)
+    shown = undercut("schedule", "list").out
+    assert "n" * 100 in shown
+    assert all(word in shown for word in ("0 0 2 * * *", "enabled", "undercut")), shown
 
 
 def test_more_schedules_than_fit_on_a_page(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:

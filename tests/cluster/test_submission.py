@@ -116,6 +116,11 @@ def test_a_failed_tasks_error_is_shown_where_there_is_one(undercut: Undercut, kf
     assert "log is on" not in shown
 
 
+def test_a_gateway_that_is_busy_does_not_end_the_wait(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
+    kfp.faults.append(Fault("GET .*/runs/", lambda handler: handler.send(429, '{"message": "slow down"}'), times=2))
+    assert undercut("submit", pipeline, *SOURCE, "--wait").code == 0
+
+
 def test_a_server_that_restarts_does_not_end_the_wait(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
     kfp.faults.append(Fault("GET .*/runs/", lambda handler: handler.send(500, '{"message": "restarting"}'), times=2))
     done = undercut("submit", pipeline, *SOURCE, "--wait")
@@ -145,7 +150,15 @@ def test_an_interrupt_ends_the_watching_alone(kfp: FakeKfp, pipeline: Path) -> N
     [
         (["--source", "rows.csv"], ["source", "s3://", "file:///"]),
         (["--source", "s4://data/rows.csv"], ["source", "s4://data/rows.csv", "https://"]),
-        (["--source", "sql+postgresql://me:planted@db/x#query=SELECT 1"], ["source", "***@db", "Secret"]),
+        (
+            ["--source", "sql+postgresql://me:planted@db/x#query=SELECT 1"],
+            ["source", "***@db", "UNDERCUT_SQL_PASSWORD"],
+        ),
+        (["--source", "sql+postgresql://me:pla/planted@db/x#query=SELECT 1"], ["source", "***@db"]),
+        (["--source", "sql+postgresql://me@db/x"], ["source", "#query="]),
+        (["--source", "https://planted@host/rows.csv"], ["source", "host/rows.csv with a login"]),
+        (["--source", "https://host/rows.csv?token=planted"], ["source", "host/rows.csv with token"]),
+        (["--source", "s3://me:planted@bucket/rows.csv"], ["source", "***@bucket", "Secret"]),
         (["--sauce", "s3://data/rows.csv"], ["sauce", "source"]),
         ([*SOURCE, "--epochs", "many"], ["epochs", "whole number"]),
         ([], ["source", "Give --source"]),
@@ -159,6 +172,39 @@ def test_a_wrong_argument_is_refused_before_anything_is_sent(
     assert all(word in done.err for word in words), done.err
     assert "planted" not in done.err
     assert kfp.requests == []
+
+
+def test_a_default_of_a_compiled_pipeline_is_checked_as_a_runs_argument_is(
+    undercut: Undercut, pipeline: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "small.yaml"
+    refused = undercut("compile", pipeline, "-o", target, "--source", "https://host/rows.csv?token=planted")
+    assert (refused.code, "host/rows.csv with token" in refused.err) == (2, True)
+    assert "planted" not in refused.err
+    assert not target.exists()
+    local = undercut("compile", pipeline, "-o", target, "--source", "rows.csv")
+    assert (local.code, local.err.startswith("As a default only: source: got ")) == (0, True)
+    assert target.exists()
+    assert undercut("compile", pipeline, "-o", target, "--source", "s3://data/rows.csv").err == ""
+
+
+def test_a_recipes_name_need_not_be_a_label(undercut: Undercut, kfp: FakeKfp, pipeline: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "größe (neu).yaml"
+    recipe.write_text("epochs: 2")
+    done = undercut("submit", pipeline, *SOURCE, "--recipe", recipe)
+    assert done.code == 0, done.err
+    (run,) = kfp.store["runs"].values()
+    assert "größe (neu)" in run["display_name"]
+
+
+def test_a_mapping_without_a_default(undercut: Undercut, kfp: FakeKfp, pipeline: Path) -> None:
+    pipeline.write_text(pipeline.read_text().replace('settings: dict = {"rate": 0.1}', "settings: dict"))
+    text = pipeline.read_text().replace(
+        "source: str, epochs: int = 3, settings: dict", "source: str, settings: dict, epochs: int = 3"
+    )
+    pipeline.write_text(text)
+    done = undercut("submit", pipeline, *SOURCE, "--rate", "1")
+    assert (done.code, "rate" in done.err) == (2, True), done.err
 
 
 def test_sources_are_pinned_on_demand(undercut: Undercut, kfp: FakeKfp, pipeline: Path, tmp_path: Path) -> None:

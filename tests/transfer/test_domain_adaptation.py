@@ -1,9 +1,10 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from undercut import artifacts
+from undercut import artifacts, launch
 from undercut.base_models import find_base
 from undercut.errors import ConfigurationError
 from undercut.finetune.classifier import finetune
@@ -42,6 +43,24 @@ def test_it_says_what_it_bought(transferred: artifacts.Manifest, small_data: Pat
     gained = downstream["accuracy"]["transferred"] - downstream["accuracy"]["original"]
     assert downstream["difference"]["value"] == pytest.approx(gained)
     assert downstream["worth_it"] is (downstream["difference"]["low"] > 0)
+
+
+@pytest.mark.resilience
+def test_two_processes_compare_the_base_that_they_made(
+    transferred: artifacts.Manifest, small_text: Path, small_data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """transformers saves in the first process alone; each process trains on what it made."""
+    config = TransferConfig(
+        **SETTINGS, base_model=str(tiny_base), frozen_layers=1, comparison_rows=150, comparison_epochs=1
+    )
+    inputs = {
+        name: SimpleNamespace(path=str(p), uri=str(p)) for name, p in (("unlabelled", small_text), ("data", small_data))
+    }
+    output = SimpleNamespace(path=str(tmp_path / "model"), uri=str(tmp_path / "model"))
+    launch.launch("transfer", {"processes": 2}, inputs, {"output": output}, config=config)
+    made = artifacts.verify(tmp_path / "model", artifacts.MODEL)
+    assert made["metrics"]["perplexity"] == pytest.approx(transferred["metrics"]["perplexity"], rel=0.05)
+    assert made["metrics"]["downstream"]["train_rows"] == 150
 
 
 @pytest.mark.slow

@@ -132,7 +132,9 @@ def _exponent(value: Any) -> Any:
 
 def _known(pipeline: PipelineFile, name: str, where: str) -> Input:
     if name not in pipeline.inputs:
-        entries = [f"{i.name}.{name}" for i in pipeline.inputs.values() if i.kind == "STRUCT" and name in i.default]
+        entries = [
+            f"{i.name}.{name}" for i in pipeline.inputs.values() if i.kind == "STRUCT" and name in (i.default or {})
+        ]
         close = difflib.get_close_matches(name, pipeline.inputs, n=1) or entries[-1:]
         remedy = f"Did you mean {close[0]}" if close else f"`undercut run {pipeline.path} --help` describes each"
         raise ConfigurationError(f"{where}: {name}", name, ", ".join(pipeline.inputs), remedy)

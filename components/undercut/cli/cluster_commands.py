@@ -127,9 +127,7 @@ def runs(
     if run_id and wait:
         _follow(client, run_id)
         return
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 160  # a pipe has no width of its own
+    console = wide_console()
     if run_id:
         parts = run_details(client, client.get_run(run_id))
     else:
@@ -137,6 +135,14 @@ def runs(
         parts = runs_listing(client, answer.runs or [])
     for part in parts:
         console.print(part, soft_wrap=True)
+
+
+def wide_console() -> Console:
+    """Return a console for tables."""
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160  # a pipe has no width of its own
+    return console
 
 
 def _follow(client: "Client", run_id: str) -> None:

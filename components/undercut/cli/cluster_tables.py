@@ -68,7 +68,7 @@ def schedules_table(schedules: Sequence[Schedule]) -> Table:
 def _table(*headings: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, no_wrap=heading in ("id", "task", "schedule"), overflow="fold")
+        table.add_column(heading, no_wrap=heading in ("id", "task"), overflow="fold")
     return table
 
 

@@ -1,5 +1,6 @@
 """The flags of commands that compile: what cannot be set when a run is started."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -26,6 +27,6 @@ def compile_options(arguments: Mapping[str, Any]) -> CompileOptions:
         ConfigurationError: one is wrong.
     """
     recipe: Path | None = arguments["recipe"]
-    label = recipe.stem[:63].rstrip("-_.") if recipe else ""
+    label = re.sub(r"[^A-Za-z0-9_.-]+", "-", recipe.stem)[:63].strip("-_.") if recipe else ""
     values = {field.name: arguments[field.name] for field in fields(CompileOptions)}
     return CompileOptions(**{**values, "recipe": label})

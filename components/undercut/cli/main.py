@@ -100,15 +100,18 @@ def compile_(
     options = compile_flags.compile_options(locals())
     from undercut.cli.arguments import merged
     from undercut.cli.pipeline_file import load_pipeline
+    from undercut.cluster.submission import LocalPath, check_source
 
     loaded = load_pipeline(pipeline, options)
     output.parent.mkdir(parents=True, exist_ok=True)
     arguments = loaded.checked(merged(loaded, recipe, context.args))
+    for name in (n for n in loaded.uris if arguments[n]):
+        try:
+            check_source(name, arguments[name])
+        except LocalPath as error:  # the person who starts a run gives another
+            typer.echo(f"As a default only: {error}", err=True)
     changed = {n: v for n, v in arguments.items() if v != loaded.inputs[n].default}
     loaded.compile(output, changed)
-    for name in loaded.uris:
-        if arguments[name] and "://" not in arguments[name]:
-            typer.echo(f"{name} is a path of this machine: pods will not find it. Give a URI, such as s3://", err=True)
     typer.echo(f"{output}: {loaded.name}, {len(loaded.inputs)} inputs. Upload it in the Kubeflow UI under Pipelines.")
 
 

@@ -1,10 +1,8 @@
 """``undercut schedule``: recurring runs on a cluster."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from undercut.cli import compile_flags
@@ -21,6 +19,7 @@ from undercut.cli.cluster_commands import (
     ServiceAccount,
     connected,
     prepared,
+    wide_console,
 )
 from undercut.errors import ConfigurationError
 
@@ -50,7 +49,9 @@ def set_(
     name: Annotated[str, typer.Option(help="The schedule's name; one of that name is changed.")],
     cron: Annotated[str, typer.Option(help="Six fields, seconds first: '0 0 2 * * *' is every day at 2.")] = "",
     every: Annotated[str, typer.Option(help="An interval instead, such as 30m, 24h or 7d.")] = "",
-    catch_up: Annotated[bool, typer.Option("--catch-up", help="Also start what was missed while paused.")] = False,
+    catch_up: Annotated[
+        bool, typer.Option("--catch-up", help="Start all that was missed, not the latest alone.")
+    ] = False,
     max_concurrency: Annotated[int, typer.Option(min=1, max=10, help="How many of its runs may go on at once.")] = 1,
     recipe: RecipePath = None,
     no_cache: NoCache = False,
@@ -73,8 +74,10 @@ def set_(
 
     KFP starts the pipeline at the times that --cron or --every names, in the time zone of the cluster (UTC,
     unless CRON_SCHEDULE_TIMEZONE of its ml-pipeline-scheduledworkflow names another). A run that would start
-    while the one before still goes on waits; what was missed is not made up for. A schedule that you paused
-    stays paused; one paused in Kubeflow's UI before its first run is taken for a change that was cut short.
+    while the one before still goes on waits (not for one that the schedule had started before it was changed).
+    Of the times missed while it was paused or busy, the latest is made up for: a schedule that is resumed may
+    start a run at once. A schedule that you paused stays paused; one paused in Kubeflow's UI before its first
+    run is taken for a change that was cut short.
     """
     options = compile_flags.compile_options(locals())
     from undercut.cluster import cron as times
@@ -112,8 +115,7 @@ def list_(endpoint: Endpoint = "", namespace: Namespace = "", kube_context: Kube
     from undercut.cluster.schedules import schedules
 
     found = schedules(connected(endpoint, namespace, kube_context))
-    console = Console(file=sys.stdout, highlight=False)
-    console.print(schedules_table(found) if found else "No schedules.")
+    wide_console().print(schedules_table(found) if found else "No schedules.")
 
 
 @app.command()

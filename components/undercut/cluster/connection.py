@@ -9,18 +9,19 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import kfp
 import urllib3
+import yaml
 from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH
 from kfp_server_api import ApiException, rest
 
 from undercut.cluster.refusals import Refusal, refusal, unanswered
-from undercut.cluster.settings import Connection
+from undercut.cluster.settings import SECRETS, Connection
 from undercut.errors import ConfigurationError
 
 CONNECT_SECONDS = 10.0
@@ -34,7 +35,14 @@ class Transport(rest.RESTClientObject):  # type: ignore[misc]
     def __init__(self, configuration: Any, settings: Connection) -> None:
         # Repeated: what never reached the server, and reads; a creation that may have arrived is not.
         configuration.retries = urllib3.Retry(
-            total=3, connect=1, read=1, other=0, backoff_factor=0.5, status=1, status_forcelist=(502, 503, 504)
+            total=3,
+            connect=1,
+            read=1,
+            other=0,
+            backoff_factor=0.5,
+            status=1,
+            status_forcelist=(502, 503, 504),
+            respect_retry_after_header=False,
         )
         configuration.retries.raise_on_status = False
         super().__init__(configuration)
@@ -48,7 +56,7 @@ class Transport(rest.RESTClientObject):  # type: ignore[misc]
             Refusal: the server did not answer, refused, or is no Kubeflow Pipelines.
         """
         options["_request_timeout"] = self._timeout
-        secrets = [self._settings.secret("token"), self._settings.secret("cookie")]
+        secrets = _sent(options.get("headers") or {})
         try:
             with warnings.catch_warnings():  # the settings say verify: false
                 warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
@@ -129,6 +137,12 @@ def _is_object(content: bytes) -> bool:
         return False
 
 
+def _sent(headers: Mapping[str, Any]) -> list[str]:
+    """Return the secrets of a request, whether they are the settings', the kubeconfig's or the pod's."""
+    values = {name.lower(): str(value) for name, value in headers.items()}
+    return [values.get("authorization", "").rpartition(" ")[2], values.get("cookie", "")]
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep to ourselves what kfp prints."""
@@ -159,7 +173,7 @@ def _arguments(settings: Connection) -> dict[str, Any]:
         return {**arguments, "host": settings.endpoint}
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
         return {**arguments, "host": f"http://ml-pipeline.{settings.kfp_namespace}.svc.cluster.local:8888"}
-    _check_kubeconfig(settings.context)
+    _check_kubeconfig(settings)
     return {**arguments, "kube_context": settings.context or None}
 
 
@@ -172,13 +186,18 @@ def _projected_token(endpoint: str) -> str:
     return path if path and Path(path).is_file() else ""
 
 
-def _check_kubeconfig(context: str) -> None:
+def _check_kubeconfig(settings: Connection) -> None:
     """Refuse now what kfp passes over in silence, to then ask localhost."""
     from kubernetes import client, config
 
+    context = settings.context
+    given = [name for name in (*SECRETS, "token_file", "cookie_file") if getattr(settings, name)]
+    if given:  # kfp would not look at the kubeconfig
+        remedy = "Give --endpoint or KF_PIPELINES_ENDPOINT; a kubeconfig brings its own user"
+        raise ConfigurationError("endpoint", "", f"the address that the {given[0]} is for", remedy)
     try:
         config.load_kube_config(client_configuration=client.Configuration(), context=context or None)
-    except (config.ConfigException, OSError) as error:
+    except (config.ConfigException, OSError, yaml.YAMLError) as error:
         remedy = "Give --endpoint or KF_PIPELINES_ENDPOINT, or a kubeconfig (KUBECONFIG, --context) that leads there"
         allowed = "a cluster's context" if context else "the address of Kubeflow Pipelines, or a kubeconfig"
         raise ConfigurationError("context" if context else "endpoint", context, allowed, remedy) from error

@@ -4,6 +4,7 @@ KFP reads them with https://pkg.go.dev/github.com/robfig/cron (version 1), in th
 """
 
 import re
+from collections.abc import Collection
 
 from undercut.errors import ConfigurationError
 
@@ -18,6 +19,8 @@ FIELDS = {
     "month": (1, 12, MONTHS),
     "day of the week": (0, 6, DAYS),
 }
+LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)  # days of each month
+DAY_OF_WEEK = 5  # its place
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DESCRIPTORS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 SHAPE = "six fields: second minute hour day-of-month month day-of-week, such as '0 0 2 * * *' (every day at 2)"
@@ -37,9 +40,15 @@ def parse_cron(expression: str) -> str:
         parts.insert(0, "0")
     if len(parts) != len(FIELDS):
         raise ConfigurationError("cron", expression, f"{SHAPE}, or {', '.join(DESCRIPTORS)}")
-    for (name, (least, greatest, names)), part in zip(FIELDS.items(), parts, strict=True):
-        for item in part.split(","):
-            _check(expression, name, item, least, greatest, names)
+    values = {
+        name: set().union(*(_values(expression, name, item, *bounds) for item in part.split(",")))
+        for (name, bounds), part in zip(FIELDS.items(), parts, strict=True)
+    }
+    days = max(LONGEST[month - 1] for month in values["month"])
+    # With a day of the week, either of the two is enough.
+    if any(item[0] in "*?" for item in parts[DAY_OF_WEEK].split(",")) and min(values["day of the month"]) > days:
+        remedy = "KFP's controller would look for the next one without end, and start nobody's runs any more"
+        raise ConfigurationError("cron", expression, "a day that comes", remedy)
     return " ".join(parts)
 
 
@@ -58,7 +67,10 @@ def parse_interval(text: str) -> int:
     return seconds
 
 
-def _check(expression: str, name: str, item: str, least: int, greatest: int, names: tuple[str, ...]) -> None:
+def _values(
+    expression: str, name: str, item: str, least: int, greatest: int, names: tuple[str, ...]
+) -> Collection[int]:
+    """Return the values that one item of a field's list stands for."""
     allowed = f"{least} to {greatest}" + (f" or {names[0]} to {names[-1]}" if names else "")
     match = _RANGE.fullmatch(item)
     if match is None:
@@ -74,6 +86,9 @@ def _check(expression: str, name: str, item: str, least: int, greatest: int, nam
         raise ConfigurationError(f"cron: {name}", item, f"a range of two values, {allowed}")
     if match["step"] is not None and int(match["step"]) == 0:
         raise ConfigurationError(f"cron: {name}", item, "a step of at least 1")
+    first = bounds[0] if bounds else least
+    last = bounds[-1] if len(bounds) == 2 or (bounds and match["step"] is None) else greatest
+    return range(first, last + 1, int(match["step"] or 1))
 
 
 def _number(

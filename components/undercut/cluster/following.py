@@ -15,6 +15,7 @@ from undercut.cluster.connection import Client
 from undercut.cluster.refusals import Refusal
 
 PATIENCE = 24  # polls without an answer, two minutes of them by default: a server that restarts is back sooner
+BUSY = (408, 429)  # a proxy's words for "later"
 SUCCEEDED = "SUCCEEDED"
 ENDED = (SUCCEEDED, "FAILED", "CANCELED", "SKIPPED")
 
@@ -80,7 +81,7 @@ def follow(client: Client, run_id: str, say: Callable[[str], None]) -> str:
             run = client.get_run(run_id)
         except Refusal as error:
             missed += 1
-            if 0 < error.status < 500 or missed > PATIENCE:
+            if (0 < error.status < 500 and error.status not in BUSY) or missed > PATIENCE:
                 raise
             if missed == 1:
                 say(f"no answer, still asking: {error}")

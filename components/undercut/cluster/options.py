@@ -49,9 +49,9 @@ class CompileOptions:
                 raise ConfigurationError(name, getattr(self, name), "the name of a Kubernetes object, or empty")
         if not _SIZE.fullmatch(self.shared_memory):
             raise ConfigurationError("shared_memory", self.shared_memory, "a size such as 512Mi or 2Gi")
-        for name, most in (("retries", 10), ("longest_hours", 720)):
-            if not 0 <= getattr(self, name) <= most:
-                raise ConfigurationError(name, getattr(self, name), f"from 0 to {most}")
+        for name, least, most in (("retries", 0, 10), ("longest_hours", 1, 720)):
+            if not least <= getattr(self, name) <= most:
+                raise ConfigurationError(name, getattr(self, name), f"from {least} to {most}")
 
 
 # None: the pipeline is traced to run on this machine, where pods mean nothing.

@@ -63,6 +63,9 @@ def furnish(allocation: Mapping[str, PipelineParameterChannel]) -> None:
         stage = task.component_spec.name
         _any_step(task, stage, options)
         if stage == "allocate":
+            # Its result depends on --spot, and KFP's cache key holds no environment: a GPU would be held beside
+            # a TrainJob that has its own, or be missing where the step trains.
+            task.set_caching_options(False)
             task.set_cpu_request("100m").set_cpu_limit("1").set_memory_request("512Mi").set_memory_limit("1Gi")
             continue
         _sized(task, allocation)

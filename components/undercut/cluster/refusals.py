@@ -52,9 +52,11 @@ def refusal(error: Any, method: str, url: str, settings: Connection, secrets: Se
     words = _without(_words(error.body) or str(error.reason or ""), secrets)
     got = f"{error.status} {words}".strip()
     if error.status == 401:
-        return Refusal("authentication", got, f"what {_address(url)} accepts ({_used(settings)})", REMEDIES[401], 401)
+        return Refusal(
+            "authentication", got, f"what {_address(url)} accepts ({_used(settings, secrets)})", REMEDIES[401], 401
+        )
     if error.status == 403:
-        allowed = f"{asked} with the rights of {_used(settings)}"
+        allowed = f"{asked} with the rights of {_used(settings, secrets)}"
         return Refusal("authorization", got, allowed, REMEDIES[403], 403)
     remedy = REMEDIES.get(error.status, "" if error.status < 500 else "Look at the log of ml-pipeline in the cluster")
     if error.status == 400 and "/upload" in asked:
@@ -85,13 +87,15 @@ def unanswered(error: Exception, method: str, url: str, settings: Connection) ->
     return Refusal("endpoint", address, "the API of Kubeflow Pipelines", remedy)
 
 
-def _used(settings: Connection) -> str:
-    """Return in words how this client authenticates."""
+def _used(settings: Connection, secrets: Sequence[str]) -> str:
+    """Return in words how this client authenticates; ``secrets`` are those that it sent."""
     if settings.token or settings.token_file:
         return f"the token of {settings.token_file or 'UNDERCUT_KFP_TOKEN'}"
     if settings.cookie or settings.cookie_file:
         return f"the cookie of {settings.cookie_file or 'UNDERCUT_KFP_COOKIE'}"
-    return "no token" if settings.endpoint else "the kubeconfig or the pod's token"
+    if not settings.endpoint:
+        return "the kubeconfig or the pod's token"
+    return "the pod's token" if any(secrets) else "no token"
 
 
 def _words(body: Any) -> str:

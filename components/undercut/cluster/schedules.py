@@ -130,13 +130,18 @@ def pause(client: Client, name: str) -> bool:
     One that has not started a run yet is also replaced by one without the mark of a change under way: else the
     next command would take it for that, and enable it.
     """
-    enabled = [s for s in _named(client, name) if s.enabled]
+    found = _named(client, name)
+    marked = [s for s in found if _interrupted(client, replace(s, enabled=False))]
+    unmarked = {s.digest for s in found if TO_BE_ENABLED not in s.description}
+    enabled = [s for s in found if s.enabled]
     for schedule in enabled:
         client.disable_recurring_run(schedule.id)
-        if _interrupted(client, replace(schedule, enabled=False)):
+    for schedule in marked:  # those already disabled, too: a pause may have been cut short here
+        if schedule.digest not in unmarked:
             _create_unmarked(client, schedule)
-            _delete(client, schedule)
-    return bool(enabled)
+            unmarked.add(schedule.digest)
+        _delete(client, schedule)
+    return bool(enabled or marked)
 
 
 def resume(client: Client, name: str) -> bool:

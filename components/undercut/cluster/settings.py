@@ -94,17 +94,21 @@ class Connection:
         """Return the token or the cookie, from the environment or from its file; empty for none.
 
         Raises:
-            ConfigurationError: the file cannot be read, or is empty.
+            ConfigurationError: the file cannot be read or is empty, or it is nothing that a header can hold.
         """
         path = getattr(self, f"{name}_file")
         if not path:
-            return str(getattr(self, name)).strip()
+            value = str(getattr(self, name)).strip()
+            if not _is_header(value):
+                variable = f"UNDERCUT_KFP_{name.upper()}"
+                raise ConfigurationError(variable, "a secret", f"one line of printable ASCII, the {name}")
+            return value
         try:
             content = Path(path).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{name}_file", path, "a text file that can be read") from error
-        if not content or "\n" in content:
-            raise ConfigurationError(f"{name}_file", path, f"a file with one line, the {name}")
+        if not content or not _is_header(content):
+            raise ConfigurationError(f"{name}_file", path, f"a file with one line of printable ASCII, the {name}")
         return content
 
 
@@ -165,6 +169,11 @@ def _typed(name: str, value: Any, where: str) -> Any:
     if not isinstance(value, str):
         raise ConfigurationError(where, "a secret" if name in SECRETS else value, "a text")
     return value
+
+
+def _is_header(value: str) -> bool:
+    """Tell whether a request's header can hold a value: what cannot would be shown in the HTTP client's error."""
+    return value.isascii() and (not value or value.isprintable())
 
 
 def _split(address: str) -> Any:

@@ -30,6 +30,10 @@ CONFLICT = 409
 _LOGIN = re.compile(r"://[^/?#@]*:[^/?#@]*@")
 
 
+class LocalPath(ConfigurationError):
+    """A source that only this machine has."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Version:
     """A pipeline's version on the cluster."""
@@ -45,33 +49,50 @@ def check_sources(pipeline: PipelineFile, arguments: Mapping[str, Any]) -> list[
 
     Those are not pinned by content, and are read by a step that may be taken from the cache.
 
-    Pods read the sources, with the cluster's rights: this machine may not reach them at all. What only this
-    machine has is refused. A file inside the step's container, on a volume or in the image, is ``file://``.
-
     Raises:
-        ConfigurationError: it is a path of this machine, its scheme is unknown, or it holds a login.
+        LocalPath: it is a path of this machine.
+        ConfigurationError: its scheme is unknown, or it holds a secret.
     """
     unpinned = []
     for name in pipeline.uris:
         uri = str(arguments[name] or "")
         if not uri:
             continue
-        scheme, mark, _ = uri.partition("://")
-        if not mark:
-            remedy = "Copy it where pods can read it (s3://bucket/key); file:///path is a path inside the step's pod"
-            raise ConfigurationError(name, storage.without_pin(uri), "a URI: pods do not see this machine", remedy)
-        if _LOGIN.search(uri):
-            shown = _LOGIN.sub("://***@", storage.without_pin(uri))
-            remedy = "A run's settings are shown to others: put it into the Secret that resources.secret names"
-            raise ConfigurationError(name, shown, "an address without a login", remedy)
-        known = "sql+" if scheme.lower().startswith("sql+") else scheme.lower()
-        if known not in storage.SCHEMES:
-            allowed = ", ".join(f"{s}://" for s in storage.SCHEMES if s).replace("sql+", "sql+DIALECT")
-            raise ConfigurationError(name, uri, allowed)
+        check_source(name, uri)
         # A package's content changes with the image only.
-        if known != "pkg" and storage.without_pin(uri) == uri and _is_cached(pipeline, name):
+        if not uri.startswith("pkg://") and storage.without_pin(uri) == uri and _is_cached(pipeline, name):
             unpinned.append(name)
     return unpinned
+
+
+def check_source(name: str, uri: str) -> None:
+    """Check one argument that names data, without fetching it.
+
+    Pods read the sources, with the cluster's rights: this machine may not reach them at all. What only this
+    machine has is refused. A file inside the step's container, on a volume or in the image, is ``file://``.
+
+    Raises:
+        LocalPath: it is a path of this machine.
+        ConfigurationError: its scheme is unknown, or it holds a secret, which every viewer of a run would see.
+    """
+    from undercut import databases, web
+
+    bare = storage.without_pin(uri)
+    scheme, mark, _ = bare.partition("://")
+    if not mark:
+        remedy = "Copy it where pods can read it (s3://bucket/key); file:///path is a path inside the step's pod"
+        raise LocalPath(name, bare, "a URI: pods do not see this machine", remedy)
+    scheme = "sql+" if scheme.lower().startswith("sql+") else scheme.lower()
+    if scheme == "sql+":
+        databases.parse(bare, name)
+    elif scheme in ("http", "https"):
+        web.refuse_secrets(bare, name)
+    elif _LOGIN.search(bare):
+        remedy = "A run's settings are shown to others: put it into the Secret that resources.secret names"
+        raise ConfigurationError(name, _LOGIN.sub("://***@", bare), "an address without a login", remedy)
+    if scheme not in storage.SCHEMES:
+        allowed = ", ".join(f"{s}://" for s in storage.SCHEMES if s).replace("sql+", "sql+DIALECT")
+        raise ConfigurationError(name, bare, allowed)
 
 
 def compile_pipeline(pipeline: PipelineFile, target: Path, arguments: Mapping[str, Any], caching: bool = True) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from undercut import artifacts, checkpoints, corpus, events, workspace
+from undercut import artifacts, checkpoints, corpus, distributed, events, workspace
 from undercut.base_models import check_base
 from undercut.costs import LIMITS
 from undercut.errors import ConfigurationError
@@ -163,7 +163,13 @@ def _write(model: PreTrainedModel, base: Path, output: Path) -> None:
         setattr(model.config, name, getattr(original, name))
     pooler = {k[k.index("pooler.") :]: v for k, v in load_file(base / "model.safetensors").items() if "pooler." in k}
     kept = {f"{model.base_model_prefix}.{k}": v.float() for k, v in pooler.items()}
-    model.save_pretrained(output, state_dict={**model.state_dict(), **kept})
+    weights = {**model.state_dict(), **kept}
+    model.save_pretrained(output, state_dict=weights)
+    if not distributed.is_first():  # transformers writes in the first process alone; all read it for the comparison
+        model.config.save_pretrained(output)
+        save_file(
+            {k: v.detach().cpu().clone() for k, v in weights.items()}, output / "model.safetensors", {"format": "pt"}
+        )
     for name in TOKENIZER_FILES:
         if (base / name).is_file():
             shutil.copyfile(base / name, output / name)
