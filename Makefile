@@ -20,7 +20,7 @@ BUILD_ARGUMENTS := $(foreach name,BASE ACCELERATOR TORCH_INDEX PIP_NO_INDEX PIP_
   benchmark images wheelhouse image-list sbom clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 setup: $(VENV)/.installed  ## make the virtual environment and install everything, pinned
 
@@ -37,7 +37,7 @@ demo: setup  ## run the main job: text in, the cheapest model that passes out
 serve: setup  ## serve the model that the demo chose
 	$(BIN)/undercut serve
 
-test: setup  ## all tests
+test: setup  ## all tests but the resilience and container tests
 	$(BIN)/pytest
 
 test-fast: setup  ## the tests that take seconds
@@ -86,7 +86,7 @@ image-list: setup  ## write images/IMAGES.txt anew: every image that a full inst
 sbom: setup  ## write what each image holds to sbom/ (CycloneDX); the images are built before
 	$(BIN)/python images/sbom.py $(TRAIN_IMAGE) $(SERVE_IMAGE)
 
-clean:  ## remove what runs and tools left in this folder; the virtual environment stays
+clean:  ## remove what runs (registered models too) and tools left in this folder; the virtual environment stays
 	rm -rf .undercut .pytest_cache .mypy_cache .ruff_cache build dist sbom
 
 include manifests/kind/kind.mk

@@ -80,7 +80,8 @@ def compression(
             takes them with the same seed.
         unlabelled_source: raw text of the same kind, a folder or file: smaller models learn the fine-tuned one's
             answers to it.
-        candidates: what to make and compare, each structure/precision, such as finetuned/int8 or pruned-4x50x50/int8.
+        candidates: what to make and compare, each structure/precision, such as finetuned/int8 or pruned-4x50x50/int8;
+            in Kubeflow's form mappings, as in the default.
         bar: metric (accuracy, macro_f1, micro_f1), minimum (the interval's lower end), maximum_drop against the best,
             maximum_latency_ms (0 for none), confidence.
         traffic: online prices requests one at a time, batch prices them in batches of 32.

@@ -94,7 +94,8 @@ def lifecycle(
         unlabelled_source: raw text of the same kind, a folder or file: smaller models learn the fine-tuned one's
             answers to it.
         base_model: folder or URI of a pretrained encoder with safetensors and a fast tokenizer.
-        candidates: what to make and compare, each structure/precision, such as finetuned/int8 or linear-teacher.
+        candidates: what to make and compare, each structure/precision, such as finetuned/int8 or linear-teacher; in
+            Kubeflow's form mappings, as in the default.
         bar: metric (accuracy, macro_f1, micro_f1), minimum (the interval's lower end), maximum_drop against the best,
             maximum_latency_ms (0 for none), confidence.
         traffic: online prices requests one at a time, batch prices them in batches of 32.

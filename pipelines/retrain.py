@@ -93,7 +93,8 @@ def retraining(
         unlabelled_source: recent raw text of the same kind, a folder or file: watched for drift, and smaller models
             learn the fine-tuned one's answers to it.
         base_model: folder or URI of a pretrained encoder, to start from when there is no champion to go on from.
-        candidates: what a first training makes and compares, each structure/precision, such as finetuned/int8.
+        candidates: what a first training makes and compares, each structure/precision, such as finetuned/int8; in
+            Kubeflow's form mappings, as in the default.
         bar: metric (accuracy, macro_f1, micro_f1), minimum (the interval's lower end), maximum_drop against the best,
             maximum_latency_ms (0 for none), confidence.
         traffic: online prices requests one at a time, batch prices them in batches of 32.

@@ -1,5 +1,6 @@
 import pytest
 from undercut.candidates import DEFAULT_CANDIDATES
+from undercut.check.component import check
 from undercut.check.settings import check_monitor, check_settings, check_stages
 from undercut.costs import available_cores
 from undercut.errors import ConfigurationError
@@ -31,6 +32,17 @@ def test_a_wrong_setting_is_named(change: dict, field: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         check_settings(**{**GOOD, **change})
     assert error.value.field.startswith(field)
+
+
+@pytest.mark.parametrize("item", ["finetuned/int8", {"structure": "linear"}])
+def test_candidates_that_the_loop_cannot_take_are_refused_by_the_first_steps(item: object) -> None:
+    """As they come from Kubeflow's form: KFP selects two entries of each, after all that is trained before."""
+    assert check.python_func(**GOOD) == pytest.approx(available_cores() * 0.05)
+    with pytest.raises(SystemExit) as ended:
+        check.python_func(**{**GOOD, "candidates": [DEFAULT_CANDIDATES[0], item]})
+    assert ended.value.code == 2
+    assert isinstance(ended.value.__cause__, ConfigurationError)
+    assert ended.value.__cause__.field == "candidates[1]"
 
 
 STAGES = {"pretrain": {}, "transfer": {}, "tune": {}, "finetune": {}}

@@ -73,6 +73,8 @@ def test_the_gain_is_paired_and_the_price_known() -> None:
     assert found["sentence"].startswith(
         "4 trials took 144 s and $0.04: validation accuracy 0.800 with the defaults, 0.900 with trial 2, a gain of +10.0"
     )
+    cheap = outcome(study, study.trials, 100, TuneConfig(usd_per_hour=0.001))
+    assert "144 s and $0.000040:" in cheap["sentence"], "no exponents for people"
 
 
 def test_the_method_is_part_of_the_answer_where_it_was_searched() -> None:

@@ -24,7 +24,7 @@ def check(
 
     Args:
         bar: what a model must reach: metric, minimum, maximum_drop, maximum_latency_ms, confidence.
-        candidates: list of structure and precision.
+        candidates: list of mappings, each with structure and precision.
         prices: the price book: devices and hosted prices.
         hardware: the price book's device that candidates are priced on.
         traffic: online (batch 1) or batch (32).
@@ -39,12 +39,13 @@ def check(
     Returns:
         The price of this machine in US dollars an hour, which stops a training at a sum of money.
     """
-    from undercut.check.settings import check_monitor, check_settings, check_stages
+    from undercut.check.settings import check_loop, check_monitor, check_settings, check_stages
     from undercut.deploy.settings import check_deploy_settings
     from undercut.steps import step
 
     with step("check"):
         usd_per_hour = check_settings(bar, candidates, prices, hardware, traffic)
+        check_loop(candidates)
         check_stages(pretrain_settings, transfer_settings, tune_settings, finetune_settings, usd_per_hour)
         check_monitor(monitor_settings, model_name)
         check_deploy_settings(model_name, deploy_settings)

@@ -41,6 +41,21 @@ def check_settings(
     return available_cores() * book.usd_per_hour(CPU_CORE)
 
 
+def check_loop(candidates: Sequence[object]) -> None:
+    """Check that a pipeline's loop can take the candidates: KFP reads two entries of each.
+
+    ``undercut`` makes mappings of names; what is typed into Kubeflow's form comes as it is, and the loop would
+    fail on it only after all that is trained before.
+
+    Raises:
+        ConfigurationError: the first one that is no mapping of structure and precision.
+    """
+    for number, item in enumerate(candidates):
+        if not isinstance(item, Mapping) or set(item) != {"structure", "precision"}:
+            allowed = 'a mapping, such as {"structure": "finetuned", "precision": "int8"}'
+            raise ConfigurationError(f"candidates[{number}]", item, allowed, "Names are for recipes and flags")
+
+
 def check_stages(
     pretrain: Mapping[str, Any],
     transfer: Mapping[str, Any],

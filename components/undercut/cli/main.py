@@ -25,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     help="Raw text in, the cheapest language model that still passes your quality bar out.",
     epilog="Start with: undercut run pipelines/lifecycle.py --recipe pipelines/recipes/customer_service.yaml",
 )
@@ -96,7 +97,11 @@ def compile_(
     shared_memory: compile_flags.SharedMemory = "2Gi",
     image_pull_secret: compile_flags.PullSecret = "",
 ) -> None:
-    """Compile a pipeline for Kubeflow; a recipe and flags become its defaults."""
+    """Compile a pipeline for Kubeflow; a recipe and flags become its defaults.
+
+    The result is uploaded in Kubeflow's UI, under Pipelines. `undercut run PIPELINE --help` lists the pipeline's
+    own flags.
+    """
     options = compile_flags.compile_options(locals())
     from undercut.cli.arguments import merged
     from undercut.cli.pipeline_file import load_pipeline

@@ -36,6 +36,7 @@ class SetIfNoCommand(TyperGroup):
 
 app = typer.Typer(
     cls=SetIfNoCommand,
+    rich_markup_mode="markdown",
     no_args_is_help=True,
     help="Run a pipeline on Kubeflow again and again; times are in the cluster's time zone.",
 )

@@ -20,7 +20,6 @@ from undercut.cli import runs
 from undercut.cli.monitoring import show_monitoring, show_promotion
 from undercut.wording import duration, money, size
 
-WIDE = 100
 # Headings of the figures on a wide terminal and on a narrow one (an empty one is left out there).
 HEADINGS = {"ms a {answer}": "ms", "requests/s": "req/s", "size": "", "$/M requests": "$/M req", "$/M tokens": ""}
 STYLES = {"chosen": "bold green", "passed": "", "missed": "dim", "lost": "dim"}
@@ -48,9 +47,14 @@ def show(folder: Path, console: Console) -> None:
 
 
 def candidates_table(selection: Mapping[str, Any], width: int) -> Table:
-    """Return the table of candidates, the cheapest first; a narrow one leaves out what the choice does not need."""
+    """Return the table of candidates, the cheapest first; where it would be cut off, without what can be missed."""
+    whole = _candidates_table(selection, narrow=False)
+    fits = Console(width=10_000).measure(whole).maximum <= width
+    return whole if fits else _candidates_table(selection, narrow=True)
+
+
+def _candidates_table(selection: Mapping[str, Any], narrow: bool) -> Table:
     bar = selection["bar"]
-    narrow = width < WIDE
     shown = {wide: short for wide, short in HEADINGS.items() if short or not narrow}
     answer = "request" if selection["traffic"] == "online" else "batch of 32"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0 if narrow else 1))

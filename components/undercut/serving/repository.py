@@ -133,7 +133,7 @@ def _look_once(repository: SwappingRepository, config: ServeConfig, digest: str)
     try:
         if folder_digest(config.model) == digest:
             return ""
-    except ConfigurationError as error:
+    except (ConfigurationError, OSError) as error:  # it may be exchanged at this moment
         return str(error)
     fault = repository.submit().exception()
     if fault is None or isinstance(fault, ConfigurationError):

@@ -14,6 +14,7 @@ from undercut.tune.no_search import no_trials
 from undercut.tune.settings import TuneConfig
 from undercut.tune.space import hyperparameters
 from undercut.tune.trials import seconds, unpacked
+from undercut.wording import money
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -126,7 +127,7 @@ def _sentence(
     content: dict[str, Any], winner: FrozenTrial | None, default: FrozenTrial | None, config: TuneConfig
 ) -> str:
     """Say in a sentence what was bought, and for what."""
-    price = "" if content["cost_usd"] is None else f" and ${content['cost_usd']:.3g}"
+    price = "" if content["cost_usd"] is None else f" and {money(content['cost_usd'])}"
     spent = f"{len(content['trials'])} trials took {content['seconds']:.0f} s{price}"
     if winner is None or default is None:
         return f"{spent}: too little for the defaults to finish, so the defaults it is."
