@@ -130,7 +130,13 @@ def test_a_canary_in_standard_mode_and_back() -> None:
     assert standard.canary(before) == ""
     assert standard.canary(started) == NEW.label
     assert canary.stable_of(started) == before["spec"]["predictor"]
-    assert started["spec"]["predictor"]["minReplicas"] == 7
+    assert started["spec"]["predictor"]["minReplicas"] == 8  # KServe takes the canary's off
+    assert (
+        standard.with_canary(live(config(min_replicas=9, max_replicas=9)), settings, NEW, 0)["spec"]["predictor"][
+            "minReplicas"
+        ]
+        == 10
+    ), "what runs now runs on"
     assert started["spec"]["predictor"]["model"]["storageUri"] == OLD.uri
     (entry,) = started["spec"]["canary"]
     assert (entry["trafficPercent"], entry["predictor"]["minReplicas"]) == (0, 1)

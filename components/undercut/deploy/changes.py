@@ -57,3 +57,15 @@ def withdraw_canary(cluster: Cluster, config: DeployConfig) -> None:
     if live is not None and mode.canary(live):
         events.message(f"canary {mode.canary(live)[:8]} was left by an earlier run: it is taken back")
         go_back(cluster, config, canary.stable_of(live))
+
+
+def note_another(cluster: Cluster, config: DeployConfig, champion: str) -> None:
+    """Say so where the service has another model than the registry's champion (its digest).
+
+    A deployment has died between its last change to the service and the alias, and was not run again.
+    """
+    live = cluster.get(service_name(config.model_name))
+    found = model_of(canary.stable_of(live))[0] if live is not None else ""
+    if found and not champion.startswith(found):
+        words = f"InferenceService {service_name(config.model_name)} serves model {found[:12]}"
+        events.message(f"{words}, the registry's champion is {champion[:12]}: deploy the one or the other again")

@@ -77,7 +77,7 @@ def roll_out(rolling: Rolling) -> Rollout:
     """
     rolling.record.update(namespace=rolling.cluster.namespace, service=rolling.name, mode=rolling.config.mode)
     rolling.record.update(release=rolling.served.uri, split=None, smoke_test=None, load_check=None, rollback="")
-    live = rolling.cluster.get(rolling.name)
+    live = _present(rolling)
     if live is None:
         return _first(rolling)
     _check_service(rolling, live)
@@ -85,7 +85,19 @@ def roll_out(rolling: Rolling) -> Rollout:
     if model_of(before)[0] != rolling.served.label:
         return _by_canary(rolling, before)
     withdraw_canary(rolling.cluster, rolling.config)
-    return _serving(rolling, "it serves this model already")
+    return _untested(rolling) if canary.is_untested(live) else _serving(rolling, "it serves this model already")
+
+
+def _present(rolling: Rolling) -> Object | None:
+    """Return the object, or None; one that is being deleted is waited for until it is gone."""
+    until = time.monotonic() + rolling.config.ready_seconds
+    while (live := rolling.cluster.get(rolling.name)) and live["metadata"].get("deletionTimestamp"):
+        if time.monotonic() > until:
+            held = f"its finalizers: {', '.join(live['metadata'].get('finalizers', [])) or 'none'}"
+            raise DeploymentError(f"InferenceService {rolling.name} is still being deleted ({held})")
+        events.message(f"waiting until InferenceService {rolling.name} of an earlier deployment is deleted")
+        time.sleep(min(PAUSE_SECONDS, rolling.config.ready_seconds))
+    return live
 
 
 def _check_service(rolling: Rolling, live: Object) -> None:
@@ -101,16 +113,34 @@ def _check_service(rolling: Rolling, live: Object) -> None:
 
 def _first(rolling: Rolling) -> Rollout:
     events.message(f"InferenceService {rolling.name} is new in namespace {rolling.cluster.namespace}")
+    content = canary.untested(inference_service(rolling.config, rolling.cluster.namespace, rolling.served))
     try:
-        rolling.cluster.create(inference_service(rolling.config, rolling.cluster.namespace, rolling.served))
-    except Conflict as error:
-        raise DeploymentError(f"another deployment made InferenceService {rolling.name}: run again") from error
+        rolling.cluster.create(content)
+    except Conflict as error:  # of another deployment, or of this one, where the answer to the request was lost
+        live = rolling.cluster.get(rolling.name)
+        if live is None or not (canary.is_untested(live) and _is_stable(rolling, live)):
+            raise DeploymentError(f"another deployment made InferenceService {rolling.name}: run again") from error
+    return _untested(rolling)
+
+
+def _untested(rolling: Rolling) -> Rollout:
+    """Test a first deployment, perhaps one that an earlier run has left; if it fails, nothing is left of it."""
     try:
-        return _serving(rolling, FIRST)
+        rollout = _serving(rolling, FIRST)
+        edit(rolling.cluster, rolling.config, canary.tested)
     except (SmokeTestError, LoadCheckError, DeploymentError, ConfigurationError) as error:
-        events.message(f"deleting InferenceService {rolling.name}, which has no model to go back to: {error}")
-        rolling.cluster.delete(rolling.name)
+        live = rolling.cluster.get(rolling.name)
+        if live and _is_stable(rolling, live):
+            events.message(f"deleting InferenceService {rolling.name}, which has no model to go back to: {error}")
+            rolling.cluster.delete(rolling.name)
         return _refused(rolling, error)
+    return rollout
+
+
+def _is_stable(rolling: Rolling, live: Object) -> bool:
+    """Return whether the model is the service's, and no other is under test."""
+    own = model_of(canary.stable_of(live))[0] == rolling.served.label
+    return own and not rolling.mode.canary(live)
 
 
 def _serving(rolling: Rolling, how: str) -> Rollout:
@@ -133,8 +163,7 @@ def _serving(rolling: Rolling, how: str) -> Rollout:
 def _by_canary(rolling: Rolling, before: Object) -> Rollout:
     try:
         _run_canary(rolling)
-        config, predictor = rolling.config, stable_predictor(rolling.config, rolling.served)
-        edit(rolling.cluster, config, lambda live: canary.alone(_own(rolling, live), config, predictor))
+        edit(rolling.cluster, rolling.config, lambda live: _promoted(rolling, live))
         return _serving(rolling, "promoted from canary")
     except (SmokeTestError, LoadCheckError, DeploymentError, ConfigurationError) as error:
         live = rolling.cluster.get(rolling.name)
@@ -149,7 +178,7 @@ def _run_canary(rolling: Rolling) -> None:
     config, mode, served = rolling.config, rolling.mode, rolling.served
     split, service = mode.split(config), mode.canary_service(rolling.name, served)
     rolling.record["split"] = asdict(split)
-    shares = f"{split.wished:g} % of the requests wished, {split.attained:.0f} % attained"
+    shares = f"{split.wished:g} % wished, {split.attained:.0f} % of the {mode.parts}"
     events.message(f"canary {served.canary} of {rolling.name}: {shares}")
     edit(rolling.cluster, config, lambda live: mode.with_canary(live, config, served, 0))
     live = _wait(rolling, service, split.replicas, lambda live: mode.is_ready(live, served), PODS)
@@ -166,6 +195,12 @@ def _run_canary(rolling: Rolling) -> None:
         report("watching the canary", 1 - left / config.canary_seconds)
         time.sleep(min(PAUSE_SECONDS, left))
         _smoke_test(rolling, url)
+
+
+def _promoted(rolling: Rolling, live: Object) -> Object:
+    """Return the object with the canary's model alone, as it may be already: the answer to the change was lost."""
+    found = live if _is_stable(rolling, live) else _own(rolling, live)
+    return canary.alone(found, rolling.config, stable_predictor(rolling.config, rolling.served))
 
 
 def _own(rolling: Rolling, live: Object) -> Object:
