@@ -1,5 +1,6 @@
 """Changes to the InferenceService that is there: a new version in the place of the one that was read."""
 
+import time
 from collections.abc import Callable
 
 from undercut import events
@@ -10,6 +11,23 @@ from undercut.deploy.readiness import Wanted, wait_until_ready
 from undercut.deploy.settings import DeployConfig
 
 ATTEMPTS = 5
+PAUSE_SECONDS = 2.0
+
+
+def present(cluster: Cluster, config: DeployConfig) -> Object | None:
+    """Return the object, or None; one that is being deleted is waited for until it is gone.
+
+    Raises:
+        DeploymentError: that takes longer than pods may take to become ready.
+    """
+    name, until = service_name(config.model_name), time.monotonic() + config.ready_seconds
+    while (live := cluster.get(name)) and live["metadata"].get("deletionTimestamp"):
+        if time.monotonic() > until:
+            held = ", ".join(live["metadata"].get("finalizers", [])) or "none"
+            raise DeploymentError(f"InferenceService {name} is still being deleted (its finalizers: {held})")
+        events.message(f"waiting until InferenceService {name} of an earlier deployment is deleted")
+        time.sleep(min(PAUSE_SECONDS, config.ready_seconds))
+    return live
 
 
 def go_back(cluster: Cluster, config: DeployConfig, before: Object) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from undercut import events
 from undercut.deploy import canary
-from undercut.deploy.changes import edit, go_back, withdraw_canary
+from undercut.deploy.changes import edit, go_back, present, withdraw_canary
 from undercut.deploy.cluster import Cluster, Conflict, DeploymentError
 from undercut.deploy.inference_service import (
     MODE_ANNOTATION,
@@ -77,7 +77,7 @@ def roll_out(rolling: Rolling) -> Rollout:
     """
     rolling.record.update(namespace=rolling.cluster.namespace, service=rolling.name, mode=rolling.config.mode)
     rolling.record.update(release=rolling.served.uri, split=None, smoke_test=None, load_check=None, rollback="")
-    live = _present(rolling)
+    live = present(rolling.cluster, rolling.config)
     if live is None:
         return _first(rolling)
     _check_service(rolling, live)
@@ -86,18 +86,6 @@ def roll_out(rolling: Rolling) -> Rollout:
         return _by_canary(rolling, before)
     withdraw_canary(rolling.cluster, rolling.config)
     return _untested(rolling) if canary.is_untested(live) else _serving(rolling, "it serves this model already")
-
-
-def _present(rolling: Rolling) -> Object | None:
-    """Return the object, or None; one that is being deleted is waited for until it is gone."""
-    until = time.monotonic() + rolling.config.ready_seconds
-    while (live := rolling.cluster.get(rolling.name)) and live["metadata"].get("deletionTimestamp"):
-        if time.monotonic() > until:
-            held = f"its finalizers: {', '.join(live['metadata'].get('finalizers', [])) or 'none'}"
-            raise DeploymentError(f"InferenceService {rolling.name} is still being deleted ({held})")
-        events.message(f"waiting until InferenceService {rolling.name} of an earlier deployment is deleted")
-        time.sleep(min(PAUSE_SECONDS, rolling.config.ready_seconds))
-    return live
 
 
 def _check_service(rolling: Rolling, live: Object) -> None:
@@ -113,9 +101,9 @@ def _check_service(rolling: Rolling, live: Object) -> None:
 
 def _first(rolling: Rolling) -> Rollout:
     events.message(f"InferenceService {rolling.name} is new in namespace {rolling.cluster.namespace}")
-    content = canary.untested(inference_service(rolling.config, rolling.cluster.namespace, rolling.served))
+    content = inference_service(rolling.config, rolling.cluster.namespace, rolling.served)
     try:
-        rolling.cluster.create(content)
+        rolling.cluster.create(canary.untested(content))
     except Conflict as error:  # of another deployment, or of this one, where the answer to the request was lost
         live = rolling.cluster.get(rolling.name)
         if live is None or not (canary.is_untested(live) and _is_stable(rolling, live)):
@@ -128,19 +116,18 @@ def _untested(rolling: Rolling) -> Rollout:
     try:
         rollout = _serving(rolling, FIRST)
         edit(rolling.cluster, rolling.config, canary.tested)
+        return rollout
     except (SmokeTestError, LoadCheckError, DeploymentError, ConfigurationError) as error:
         live = rolling.cluster.get(rolling.name)
         if live and _is_stable(rolling, live):
             events.message(f"deleting InferenceService {rolling.name}, which has no model to go back to: {error}")
             rolling.cluster.delete(rolling.name)
         return _refused(rolling, error)
-    return rollout
 
 
 def _is_stable(rolling: Rolling, live: Object) -> bool:
     """Return whether the model is the service's, and no other is under test."""
-    own = model_of(canary.stable_of(live))[0] == rolling.served.label
-    return own and not rolling.mode.canary(live)
+    return model_of(canary.stable_of(live))[0] == rolling.served.label and not rolling.mode.canary(live)
 
 
 def _serving(rolling: Rolling, how: str) -> Rollout:
@@ -155,8 +142,7 @@ def _serving(rolling: Rolling, how: str) -> Rollout:
     _ask(rolling, url, SmokeTestError if promoted else NoAnswerError)
     if how == FIRST:
         _load(rolling, url)
-    status = live["status"]
-    rolling.record.update(how=how, url=status.get("url", ""), cluster_url=status["address"]["url"])
+    rolling.record.update(how=how, url=live["status"].get("url", ""), cluster_url=live["status"]["address"]["url"])
     return Rollout(record=rolling.record)
 
 
@@ -185,9 +171,8 @@ def _run_canary(rolling: Rolling) -> None:
     url = canary.address(live, service)
     _ask(rolling, url, NoAnswerError)
     _load(rolling, url)
-    if not config.canary_percent:
+    if not (percent := config.canary_percent):
         return
-    percent = config.canary_percent
     edit(rolling.cluster, config, lambda live: mode.with_canary(_own(rolling, live), config, served, percent))
     events.message(f"canary {served.canary} takes {percent} % for {config.canary_seconds} s")
     until = time.monotonic() + config.canary_seconds
