@@ -93,7 +93,7 @@ class Display:
     def cost_usd(self) -> float:
         """Return what the run has cost so far: steps ended, and the time of those at work."""
         now = time.time()
-        return self.usd + sum(now - r.started for r in self._running.values()) * self._per_second
+        return self.usd + sum(now - r.started for r in list(self._running.values())) * self._per_second
 
     def _start(self, event: Mapping[str, Any]) -> None:
         running = Running(name=_name(event["step"], event["detail"]), started=event["time"], printed=time.time())
@@ -155,18 +155,21 @@ class Display:
             self.console.print(line, soft_wrap=True)
 
     def _render(self) -> Group:
-        with self._lock:
-            rows = [self._running_row(running) for running in self._running.values()]
-            share = min(1.0, self._ended / max(1, self._steps))
-            line = Table.grid(padding=(0, 1))
-            elapsed = f"{duration(time.time() - self._started)}, ${self.cost_usd():.4f} so far"
-            line.add_row(
-                Text(" "),
-                Text(f"step {min(self._ended + 1, self._steps)} of {self._steps}".ljust(NAME_WIDTH)),
-                ProgressBar(total=1, completed=share, width=BAR_WIDTH),
-                Text(elapsed, style="bold"),
-            )
-            return Group(*rows, line)
+        """Return what is redrawn; rich asks for it while it holds its own lock.
+
+        Whoever prints has this object's lock and waits for rich's: taking ours here would stop both for ever.
+        """
+        rows = [self._running_row(running) for running in list(self._running.values())]
+        share = min(1.0, self._ended / max(1, self._steps))
+        line = Table.grid(padding=(0, 1))
+        elapsed = f"{duration(time.time() - self._started)}, ${self.cost_usd():.4f} so far"
+        line.add_row(
+            Text(" "),
+            Text(f"step {min(self._ended + 1, self._steps)} of {self._steps}".ljust(NAME_WIDTH)),
+            ProgressBar(total=1, completed=share, width=BAR_WIDTH),
+            Text(elapsed, style="bold"),
+        )
+        return Group(*rows, line)
 
     def _running_row(self, running: Running) -> Table:
         row = Table.grid(padding=(0, 1))

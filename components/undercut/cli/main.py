@@ -128,7 +128,10 @@ def serve(
     from undercut.serving.server import serve as start
     from undercut.serving.settings import ServeConfig
 
-    name = model or runs.read(runs.find(""))["arguments"]["model_name"]
+    name = model or runs.read(runs.find(""))["arguments"].get("model_name")
+    if not name:
+        allowed = "a registered name (the newest run's pipeline registers none)"
+        raise ConfigurationError("model", model, allowed, "Name it: undercut serve NAME")
     folder, version = registry.champion_folder(name)
     typer.echo(f"{name} version {version.number}, from the registry", err=True)
     start(ServeConfig(model=folder, name=name, port=port, host=host, threads=threads, digest=version.digest))

@@ -32,6 +32,7 @@ from kserve.model_server import app
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
+from starlette.exceptions import HTTPException
 
 from undercut import artifacts
 from undercut.errors import ConfigurationError
@@ -106,6 +107,7 @@ def _extend(repository: SwappingRepository, name: str) -> None:
     app.add_api_route(LOAD_PATH, load, methods=["POST"], response_model=None)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(ConfigurationError, _refused)
+    app.add_exception_handler(HTTPException, _said)
 
 
 async def _wanted_digest(request: Request) -> str | None:
@@ -154,6 +156,12 @@ def _quiet_logs() -> None:
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": str(error)}, status_code=400)
+
+
+async def _said(_: Request, error: Exception) -> JSONResponse:
+    """Answer in the protocol's form, ``{"error": …}``; FastAPI's own is ``{"detail": …}``."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
 
 
 async def _malformed(_: Request, error: Exception) -> JSONResponse:
