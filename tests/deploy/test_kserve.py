@@ -73,7 +73,7 @@ def test_the_first_deployment(cluster: Cluster, deployed: Deploy, linear_model: 
     found = bucket.list_objects_v2(Bucket="data", Prefix=prefix)["Contents"]
     files = artifacts.load(linear_model, artifacts.MODEL)["files"]
     assert {e["Key"].removeprefix(prefix) for e in found} == {*files, "model.json"}
-    again = deployed(linear_model, **KSERVE)
+    again = deployed(linear_model, **{**KSERVE, "min_replicas": 3})  # settings come with the next model
     assert (again["champion"], again["kserve"]["how"]) == (False, "it serves this model already")
     assert len(cluster.api.writes) == 2  # it is made, and marked as tested
 

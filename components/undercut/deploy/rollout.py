@@ -36,7 +36,7 @@ from undercut.predictors import Predictor
 PAUSE_SECONDS = 5.0
 # How long a Service's name and endpoints may take to be known everywhere.
 SETTLE_SECONDS = 30.0
-FIRST, PODS = "first deployment", "waiting for the pods"
+FIRST, ALREADY, PODS = "first deployment", "it serves this model already", "waiting for the pods"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,8 @@ def roll_out(rolling: Rolling) -> Rollout:
     if model_of(before)[0] != rolling.served.label:
         return _by_canary(rolling, before)
     withdraw_canary(rolling.cluster, rolling.config)
-    return _untested(rolling) if canary.is_untested(live) else _serving(rolling, "it serves this model already")
+    replicas = before.get("minReplicas", 1)  # not the settings': those come with the next model
+    return _untested(rolling, replicas) if canary.is_untested(live) else _serving(rolling, ALREADY, replicas)
 
 
 def _check_service(rolling: Rolling, live: Object) -> None:
@@ -108,13 +109,13 @@ def _first(rolling: Rolling) -> Rollout:
         live = rolling.cluster.get(rolling.name)
         if live is None or not (canary.is_untested(live) and _is_stable(rolling, live)):
             raise DeploymentError(f"another deployment made InferenceService {rolling.name}: run again") from error
-    return _untested(rolling)
+    return _untested(rolling, rolling.config.min_replicas)
 
 
-def _untested(rolling: Rolling) -> Rollout:
+def _untested(rolling: Rolling, replicas: int) -> Rollout:
     """Test a first deployment, perhaps one that an earlier run has left; if it fails, nothing is left of it."""
     try:
-        rollout = _serving(rolling, FIRST)
+        rollout = _serving(rolling, FIRST, replicas)
         edit(rolling.cluster, rolling.config, canary.tested)
         return rollout
     except (SmokeTestError, LoadCheckError, DeploymentError, ConfigurationError) as error:
@@ -130,14 +131,14 @@ def _is_stable(rolling: Rolling, live: Object) -> bool:
     return model_of(canary.stable_of(live))[0] == rolling.served.label and not rolling.mode.canary(live)
 
 
-def _serving(rolling: Rolling, how: str) -> Rollout:
+def _serving(rolling: Rolling, how: str, replicas: int) -> Rollout:
     """Wait for the stable predictor, and test it.
 
     A canary has stood the load already. For a moment after a promotion the Service may lead to a pod of the
     model from before: wrong answers count only if they stay.
     """
     service, promoted = f"{rolling.name}-predictor", rolling.record["split"] is not None
-    live = _wait(rolling, service, rolling.config.min_replicas, is_ready, "promoting" if promoted else PODS)
+    live = _wait(rolling, service, replicas, is_ready, "promoting" if promoted else PODS)
     url = canary.address(live, service)
     _ask(rolling, url, SmokeTestError if promoted else NoAnswerError)
     if how == FIRST:
@@ -150,7 +151,7 @@ def _by_canary(rolling: Rolling, before: Object) -> Rollout:
     try:
         _run_canary(rolling)
         edit(rolling.cluster, rolling.config, lambda live: _promoted(rolling, live))
-        return _serving(rolling, "promoted from canary")
+        return _serving(rolling, "promoted from canary", rolling.config.min_replicas)
     except (SmokeTestError, LoadCheckError, DeploymentError, ConfigurationError) as error:
         live = rolling.cluster.get(rolling.name)
         if live and rolling.served.label in (rolling.mode.canary(live), model_of(canary.stable_of(live))[0]):
@@ -164,8 +165,7 @@ def _run_canary(rolling: Rolling) -> None:
     config, mode, served = rolling.config, rolling.mode, rolling.served
     split, service = mode.split(config), mode.canary_service(rolling.name, served)
     rolling.record["split"] = asdict(split)
-    shares = f"{split.wished:g} % wished, {split.attained:.0f} % of the {mode.parts}"
-    events.message(f"canary {served.canary} of {rolling.name}: {shares}")
+    events.message(f"canary {served.canary}: {split.wished:g} % wished, {split.attained:.0f} % of the {mode.parts}")
     edit(rolling.cluster, config, lambda live: mode.with_canary(live, config, served, 0))
     live = _wait(rolling, service, split.replicas, lambda live: mode.is_ready(live, served), PODS)
     url = canary.address(live, service)
