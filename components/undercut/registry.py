@@ -4,10 +4,10 @@ A registered version carries its folder's digest as a tag; :func:`fetch` refuses
 MLflow is imported by :func:`connect` (it takes seconds), so that this module costs nothing to import.
 """
 
+import errno
 import logging
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -180,9 +180,18 @@ def download(client: "MlflowClient", field: str, uri: str, name: str, digest: st
             if len(found) != 1:
                 raise ConfigurationError(field, f"{len(found)} folders with {name}", "one")
             artifacts.verify(found[0].parent, name, digest)
-            shutil.move(found[0].parent, folder)
+            _put_in_place(found[0].parent, folder)
     artifacts.verify(folder, name, digest)
     return folder
+
+
+def _put_in_place(found: Path, folder: Path) -> None:
+    """Rename a folder, unless another process has brought the same meanwhile."""
+    try:
+        found.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def note_missed(client: "MlflowClient", name: str, dataset: str, sentence: str) -> None:

@@ -118,6 +118,13 @@ def test_serve_without_a_run_says_what_to_do() -> None:
     assert "Run a pipeline first" in str(done.exception)
 
 
+def test_serve_after_a_run_that_registers_nothing_asks_for_a_name() -> None:
+    made_run("20260101-000000-pretrain")
+    done = CliRunner().invoke(app, ["serve"])
+    assert isinstance(done.exception, ConfigurationError)
+    assert "Name it: undercut serve NAME" in str(done.exception)
+
+
 def test_a_run_record_is_json() -> None:
     folder = made_run("20260101-000000-a")
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"

@@ -82,6 +82,7 @@ class Api(kmock.KubernetesEmulator):
         self.schema, self.version = schema, 1
         self.forbidden: set[str] = set()
         self.outages, self.without_kserve = 0, False
+        self.lost_answers = 0
         self.writes: list[Object] = []
 
     async def _handle(self, request: kmock.Request) -> aiohttp.web.StreamResponse:
@@ -99,7 +100,11 @@ class Api(kmock.KubernetesEmulator):
         if request.resource == PODS and verb == "list":
             return aiohttp.web.json_response({"kind": "PodList", "apiVersion": "v1", "items": self._selected(request)})
         if request.resource == ISVC and verb in ("create", "update"):
-            return await self._write(request, verb)
+            answer = await self._write(request, verb)
+            if self.lost_answers:  # a load balancer gives up on a request that is done
+                self.lost_answers -= 1
+                return _refusal(504, "Timeout", "the server was unable to return a response in the time allotted")
+            return answer
         return await super()._handle(request)
 
     def _selected(self, request: kmock.Request) -> list[Object]:

@@ -1,6 +1,8 @@
 """What the Kubernetes API says, in words."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +19,13 @@ from kubernetes.client import (
 from undercut.deploy import cluster as module
 from undercut.deploy import readiness
 from undercut.deploy.canary import MODES
-from undercut.deploy.changes import edit, withdraw_canary
+from undercut.deploy.changes import edit, note_another, withdraw_canary
 from undercut.deploy.cluster import Conflict, DeploymentError, Unreachable
 from undercut.deploy.inference_service import Object, Served, inference_service
 from undercut.deploy.readiness import NotReadyError, Wanted, wait_until_ready
 from undercut.deploy.rollout import Rolling, roll_out
 from undercut.deploy.rollout import _own as own
+from undercut.deploy.rollout import _promoted as promoted
 from undercut.deploy.settings import DeployConfig
 from undercut.deploy.targets import target_of
 from undercut.errors import ConfigurationError
@@ -209,6 +212,55 @@ def test_another_deployment_is_not_overruled(api: module.Cluster) -> None:
     left = api.get("shop")
     assert left is not None
     assert left["spec"] == CONTENT["spec"]
+
+
+def rolling_of(api: module.Cluster, letter: str) -> Rolling:
+    served = Served(digest=letter * 64, uri=f"s3://data/{letter}/")
+    config = DeployConfig(model_name="shop", target="kserve", ready_seconds=1)
+    return Rolling(cluster=api, config=config, served=served, texts=(), predictor=None)  # type: ignore[arg-type]
+
+
+def test_a_change_whose_answer_is_lost_is_not_taken_for_another_deployments(
+    api: module.Cluster, cluster: Cluster
+) -> None:
+    rolling, content = rolling_of(api, "b"), inference_service(CONFIG, "team", Served(digest="a" * 64, uri="s3://a/"))
+    api.create(MODES["Standard"].with_canary(content, CONFIG, rolling.served, 50))
+    cluster.api.lost_answers = 1
+    edit(api, CONFIG, lambda live: promoted(rolling, live))
+    live = api.get("shop")
+    assert live is not None
+    assert "canary" not in live["spec"]
+    assert live["spec"]["predictor"]["labels"]["undercut/model"] == rolling.served.label
+    api.delete("shop")
+    cluster.api.lost_answers = 1
+    with pytest.raises(NotReadyError):  # no controller: it got as far as waiting for pods, and took itself back
+        roll_out(rolling)
+    assert api.get("shop") is None
+
+
+def test_an_object_that_is_being_deleted_is_waited_for(api: module.Cluster, cluster: Cluster) -> None:
+    api.create(CONTENT)
+    finalizers = ["inferenceservice.finalizers"]
+    cluster.api.objects[ISVC, "team", "shop"].raw["metadata"] |= {
+        "deletionTimestamp": "2026-11-01T00:00:00Z",
+        "finalizers": finalizers,
+    }
+    with pytest.raises(DeploymentError, match=r"is still being deleted \(its finalizers: inferenceservice.finalizers"):
+        roll_out(rolling_of(api, "a"))
+    assert len(cluster.api.writes) == 1
+
+
+def test_a_service_with_another_model_than_the_champion_is_named(
+    api: module.Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("UNDERCUT_EVENTS", str(tmp_path / "events"))
+    note_another(api, CONFIG, "a" * 64)
+    api.create(CONTENT)
+    note_another(api, CONFIG, "a" * 64)
+    assert not (tmp_path / "events").exists()
+    note_another(api, CONFIG, "b" * 64)
+    (said,) = (json.loads(line)["message"] for line in (tmp_path / "events").read_text().splitlines())
+    assert said.startswith("InferenceService shop serves model aaaaaaaaaaaa, the registry's champion is bbbbbbbbbbbb")
 
 
 def test_a_service_of_somebody_else_is_left_alone(api: module.Cluster) -> None:

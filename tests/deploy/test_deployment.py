@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow.artifacts
 import pytest
 import requests
 from undercut import artifacts, registry, workspace
@@ -246,3 +247,26 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         DeployConfig(**settings)
     assert str(error.value).startswith(message)
+
+
+def test_two_that_fetch_the_same_model_at_once(
+    first: tuple[dict[str, Any], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second one finds the folder in its place when it has downloaded its own."""
+    _, home = first
+    monkeypatch.setenv("UNDERCUT_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
+    download, others = mlflow.artifacts.download_artifacts, []
+
+    def slow(**given: Any) -> str:
+        path = download(**given)
+        if not others:
+            others.append(None)
+            others.append(registry.champion_folder("shop")[0])
+        return path
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", slow)
+    folder, version = registry.champion_folder("shop")
+    assert folder == others[1]
+    artifacts.verify(folder, artifacts.MODEL, version.digest)
+    assert registry.champion_folder("shop")[0] == folder

@@ -44,7 +44,7 @@ def objects() -> dict[str, Object]:
     generator = Served(digest="c" * 64, uri="s3://b/g/", model_format="huggingface")
     first, serverless = live(config()), live(knative)
     return {
-        "first": inference_service(config(), "team", OLD),
+        "first": inference_service(config(usd_per_hour=0.05), "team", OLD),
         "gpu": inference_service(gpu, "team", OLD),
         "generator": inference_service(gpu, "team", generator),
         "knative": inference_service(knative, "team", OLD),
@@ -103,6 +103,7 @@ def test_a_predictor_for_a_gpu() -> None:
     assert generator["modelFormat"] == {"name": "huggingface"}
     assert generator["args"] == ["--model_name=shop"]
     assert "runtime" not in generator
+    assert predictor(config(usd_per_hour=0.048), OLD)["model"]["args"] == ["--usd-per-hour=0.048"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,13 @@ def test_a_canary_in_standard_mode_and_back() -> None:
     assert standard.canary(before) == ""
     assert standard.canary(started) == NEW.label
     assert canary.stable_of(started) == before["spec"]["predictor"]
-    assert started["spec"]["predictor"]["minReplicas"] == 7
+    assert started["spec"]["predictor"]["minReplicas"] == 8  # KServe takes the canary's off
+    assert (
+        standard.with_canary(live(config(min_replicas=9, max_replicas=9)), settings, NEW, 0)["spec"]["predictor"][
+            "minReplicas"
+        ]
+        == 10
+    ), "what runs now runs on"
     assert started["spec"]["predictor"]["model"]["storageUri"] == OLD.uri
     (entry,) = started["spec"]["canary"]
     assert (entry["trafficPercent"], entry["predictor"]["minReplicas"]) == (0, 1)

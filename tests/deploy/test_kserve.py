@@ -73,9 +73,9 @@ def test_the_first_deployment(cluster: Cluster, deployed: Deploy, linear_model: 
     found = bucket.list_objects_v2(Bucket="data", Prefix=prefix)["Contents"]
     files = artifacts.load(linear_model, artifacts.MODEL)["files"]
     assert {e["Key"].removeprefix(prefix) for e in found} == {*files, "model.json"}
-    again = deployed(linear_model, **KSERVE)
+    again = deployed(linear_model, **{**KSERVE, "min_replicas": 3})  # settings come with the next model
     assert (again["champion"], again["kserve"]["how"]) == (False, "it serves this model already")
-    assert len(cluster.api.writes) == 1
+    assert len(cluster.api.writes) == 2  # it is made, and marked as tested
 
 
 @pytest.mark.resilience
@@ -85,16 +85,16 @@ def test_a_better_challenger_is_a_canary_and_then_serves(
     deployed(worse, **KSERVE)
     record = deployed(linear_model, **KSERVE)
     assert (record["champion"], record["kserve"]["how"]) == (True, "promoted from canary")
-    split = {"wished": 50.0, "attained": 50.0, "replicas": 1, "stable": 1, "minimum": 1}
+    split = {"wished": 50.0, "attained": 50.0, "replicas": 1, "stable": 1, "minimum": 2}
     assert record["kserve"]["split"] == split
     assert aliases() == {"champion": "2"}
     assert serves(cluster.live()) == digest(linear_model)
     shares = [[c["trafficPercent"] for c in write["spec"].get("canary", [])] for write in cluster.api.writes]
-    assert shares == [[], [0], [50], []]
+    assert shares == [[], [], [0], [50], []]
     stable = [write["spec"]["predictor"]["model"]["storageUri"].split("/")[-2] for write in cluster.api.writes]
-    assert stable == [digest(worse)] * 3 + [digest(linear_model)]
+    assert stable == [digest(worse)] * 4 + [digest(linear_model)]
     worse_again = deployed(worse, **KSERVE)
-    assert (worse_again["champion"], worse_again["kserve"], len(cluster.api.writes)) == (False, None, 4)
+    assert (worse_again["champion"], worse_again["kserve"], len(cluster.api.writes)) == (False, None, 5)
 
 
 def refused(cluster: Cluster, deployed: Deploy, worse: Path, model: Path, **settings: Any) -> str:
@@ -108,7 +108,7 @@ def refused(cluster: Cluster, deployed: Deploy, worse: Path, model: Path, **sett
     client = registry.connect()
     assert client.get_model_version("shop", "2").tags["promotion"] == record["reason"]
     shares = [[c["trafficPercent"] for c in write["spec"].get("canary", [])] for write in cluster.api.writes]
-    assert shares == [[], [0], []]
+    assert shares == [[], [], [0], []]
     return str(record["kserve"]["rollback"])
 
 
@@ -207,7 +207,7 @@ def test_a_run_that_is_killed_is_carried_on(
     command = [sys.executable, "-c", KILLED, *paths, json.dumps(KSERVE)]
     process = subprocess.Popen(command, env=dict(os.environ), start_new_session=True)
     deadline = time.monotonic() + 120
-    while len(cluster.api.writes) < 2 and time.monotonic() < deadline:
+    while len(cluster.api.writes) < 3 and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -241,6 +241,6 @@ def test_knative_splits_by_request(cluster: Cluster, deployed: Deploy, linear_mo
     old, new = digest(worse), digest(linear_model)
     models = [predictor["model"]["storageUri"].split("/")[-2] for predictor in written]
     assert list(zip(models, shares, strict=True)) == [
-        *[(old, None), (new, 0), (old, 0), (old, None)],
+        *[(old, None), (old, None), (new, 0), (old, 0), (old, None)],
         *[(new, 0), (new, 10), (new, None)],
     ]

@@ -24,6 +24,7 @@ from undercut.errors import ConfigurationError
         ({"scale_metric": "rps"}, "deploy_settings.scale_metric: got 'rps'; allowed: empty, cpu or memory."),
         ({"namespace": "Team"}, "deploy_settings.namespace: got 'Team'"),
         ({"maximum_p95_ms": 0}, "deploy_settings.maximum_p95_ms: got 0.0"),
+        ({"usd_per_hour": -1}, "deploy_settings.usd_per_hour: got -1.0; allowed: zero (not exported) or more."),
         ({"maximum_error_share": 1}, "deploy_settings.maximum_error_share: got 1.0"),
         ({"model_name": "x"}, "deploy_settings.model_name: got 'x'; allowed: model_name of the whole run."),
         ({"min_replicas": 1.5}, "deploy_settings.min_replicas: got 1.5; allowed: a whole number"),

@@ -302,7 +302,7 @@ def test_a_rollout_is_reported(
     page = made.render(replace(made.sources, selection=made.root / "shipped", deployment=output), "rollout.html")
     for words in (
         "team-a/shop , Standard, promoted from canary",
-        "12 % of the requests (10 % wished), 1 of 8 replicas",
+        "10 % of the requests wished; 1 of 8 pods (12 %)",
     ):
         assert words in page.text
     assert "812 requests/s, median 4.2 ms, 95th percentile 9.1 ms, 0.0 % failed" in page.text

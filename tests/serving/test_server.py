@@ -1,5 +1,6 @@
 """A real server process, asked over HTTP."""
 
+import json
 import re
 import shutil
 import signal
@@ -135,6 +136,40 @@ def test_v2_bad_input_is_400(
 ) -> None:
     response = infer(data, **changes)
     assert (response.status_code, message in response.json()["error"]) == (400, True), response.text
+
+
+HEAD = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 5}}]}
+ONE = (1).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    ("content", "length", "status"),
+    [
+        (ONE + b"a", None, 200),
+        (ONE + b"\xff", None, 400),
+        ((100).to_bytes(4, "little") + b"a", None, 400),
+        (b"", None, 400),
+        (ONE + b"a", "many", 400),
+        (ONE + b"a", "2", 400),
+    ],
+)
+def test_a_binary_v2_body_that_cannot_be_read_is_400(url: str, content: bytes, length: str | None, status: int) -> None:
+    head = json.dumps(HEAD).encode()
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": length or str(len(head))}
+    answer = requests.post(f"{url}/v2/models/shop/infer", data=head + content, headers=headers, timeout=10)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"] or status == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("path", ["/v1/models/shop:predict", "/v2/models/shop/infer"])
+def test_a_body_that_is_too_large_is_413(url: str, path: str, chunked: bool) -> None:
+    part, form = b"a" * (1 << 20), {"Content-Type": "application/json"}
+    body: Any = (part for _ in range(9)) if chunked else part * 9
+    answer = requests.post(f"{url}{path}", data=body, headers=form, timeout=10)
+    assert (answer.status_code, answer.json()) == (413, {"error": "the body is too large; allowed: 8388608 bytes"})
+    longest = '{"instances": ["' + "a " * (1 << 19) + '"]}'
+    assert requests.post(f"{url}/v1/models/shop:predict", data=longest, headers=form, timeout=30).status_code == 200
 
 
 def test_health_metadata_and_metrics(url: str, infer: Callable[..., requests.Response]) -> None:

@@ -296,10 +296,16 @@ def test_it_watches_the_folder(
     point(link, broken)
     until(lambda: metric(server.url, "undercut_model_loads_total").get('outcome="refused"', 0) > 2)
     assert ask(server.url)[1] == digest_of(first)
+    unreadable = tmp_path / "unreadable"  # as a file is that is gone between two looks
+    unreadable.mkdir()
+    (unreadable / "model.json").symlink_to("/proc/self/mem")
+    point(link, unreadable)
+    until(lambda: "Input/output error" in server.log.read_text())
     point(link, second)
     until(lambda: ask(server.url)[1] == digest_of(second))
-    (line,) = [line for line in server.log.read_text().splitlines() if line.startswith("watch: ")]
-    assert "its SHA-256 is not the recorded one" in line
+    broken_line, unreadable_line = [x for x in server.log.read_text().splitlines() if x.startswith("watch: ")]
+    assert "its SHA-256 is not the recorded one" in broken_line
+    assert "Input/output error" in unreadable_line
 
 
 def until(holds: Callable[[], bool]) -> None:

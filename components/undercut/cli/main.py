@@ -129,6 +129,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     threads: Annotated[int, typer.Option(help="Threads of one prediction.")] = 1,
+    usd_per_hour: Annotated[float, typer.Option(help="The device's price, for the metric of the price so far.")] = 0.0,
 ) -> None:
     """Serve the champion over HTTP (KServe's V1 and V2 protocols), until Ctrl-C."""
     from undercut import registry
@@ -136,10 +137,22 @@ def serve(
     from undercut.serving.server import serve as start
     from undercut.serving.settings import ServeConfig
 
-    name = model or runs.read(runs.find(""))["arguments"]["model_name"]
+    name = model or runs.read(runs.find(""))["arguments"].get("model_name")
+    if not name:
+        allowed = "a registered name (the newest run's pipeline registers none)"
+        raise ConfigurationError("model", model, allowed, "Name it: undercut serve NAME")
     folder, version = registry.champion_folder(name)
     typer.echo(f"{name} version {version.number}, from the registry", err=True)
-    start(ServeConfig(model=folder, name=name, port=port, host=host, threads=threads, digest=version.digest))
+    config = ServeConfig(
+        model=folder,
+        name=name,
+        port=port,
+        host=host,
+        threads=threads,
+        digest=version.digest,
+        usd_per_hour=usd_per_hour,
+    )
+    start(config)
 
 
 @app.command()

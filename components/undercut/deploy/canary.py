@@ -26,6 +26,8 @@ from undercut.deploy.settings import DeployConfig
 from undercut.deploy.split import Split, plan
 
 BEFORE_ANNOTATION = "undercut/predictor-before"
+# On a first deployment that has not passed its tests.
+UNTESTED_ANNOTATION = "undercut/untested"
 
 
 def stable_of(live: Object) -> Object:
@@ -33,6 +35,26 @@ def stable_of(live: Object) -> Object:
     kept = live["metadata"].get("annotations", {}).get(BEFORE_ANNOTATION)
     found: Object = json.loads(kept) if kept else live["spec"]["predictor"]
     return {key: value for key, value in found.items() if key != "canaryTrafficPercent"}
+
+
+def untested(content: Object) -> Object:
+    """Return the object of a first deployment, marked until its tests are passed."""
+    marked = copy.deepcopy(content)
+    marked["metadata"]["annotations"][UNTESTED_ANNOTATION] = "true"
+    return marked
+
+
+def tested(live: Object) -> Object:
+    """Return the object without the mark."""
+    changed = copy.deepcopy(live)
+    changed["metadata"].get("annotations", {}).pop(UNTESTED_ANNOTATION, None)
+    changed.pop("status", None)
+    return changed
+
+
+def is_untested(live: Object) -> bool:
+    """Return whether a first deployment has not passed its tests."""
+    return UNTESTED_ANNOTATION in live["metadata"].get("annotations", {})
 
 
 def alone(live: Object, config: DeployConfig, predictor: Object) -> Object:
@@ -57,7 +79,12 @@ def newest_revision(live: Object, which: str = "latestCreatedRevision") -> str:
 
 
 class Mode(Protocol):
-    """How one deployment mode tests a second model."""
+    """How one deployment mode tests a second model.
+
+    ``parts`` says what the canary's share is a share of.
+    """
+
+    parts: str
 
     def split(self, config: DeployConfig) -> Split:
         """Return the canary's share, as wished and as attained."""
@@ -91,6 +118,8 @@ class Mode(Protocol):
 class Standard:
     """``spec.canary``: Deployments of their own, with fixed replicas."""
 
+    parts = "pods"
+
     def split(self, config: DeployConfig) -> Split:
         """Return what the replica counts attain."""
         return plan(config.min_replicas, config.canary_percent, config.split)
@@ -98,8 +127,9 @@ class Standard:
     def with_canary(self, live: Object, config: DeployConfig, served: Served, percent: int) -> Object:
         """Return the object with an entry in ``spec.canary``; stable keeps its model."""
         split, before = self.split(config), stable_of(live)
-        stable = {**copy.deepcopy(before), "minReplicas": split.minimum}
-        stable["maxReplicas"] = max(split.minimum, before.get("maxReplicas", 0), config.max_replicas)
+        minimum = max(split.minimum, before.get("minReplicas", 1) + split.replicas)
+        stable = {**copy.deepcopy(before), "minReplicas": minimum}
+        stable["maxReplicas"] = max(minimum, before.get("maxReplicas", 0), config.max_replicas)
         changed = _changed(live, config, stable, before)
         changed["spec"]["canary"] = [canary_entry(config, served, split, percent)]
         return changed
@@ -129,6 +159,8 @@ class Standard:
 
 class Knative:
     """``canaryTrafficPercent``: the newest revision against the last one that was rolled out."""
+
+    parts = "requests"
 
     def split(self, config: DeployConfig) -> Split:
         """Return the wish: Knative splits by request, whatever the replicas."""
@@ -174,7 +206,8 @@ def _changed(live: Object, config: DeployConfig, predictor: Object, before: Obje
     changed = copy.deepcopy(live)
     annotations: dict[str, Any] = changed["metadata"].setdefault("annotations", {})
     annotations |= {MODE_ANNOTATION: config.mode, TAGS_ANNOTATION: "true"}
-    annotations.pop(BEFORE_ANNOTATION, None)
+    for name in (BEFORE_ANNOTATION, UNTESTED_ANNOTATION):
+        annotations.pop(name, None)
     if before is not None:
         annotations[BEFORE_ANNOTATION] = json.dumps(before, sort_keys=True)
     changed["spec"]["predictor"] = copy.deepcopy(predictor)

@@ -1,5 +1,6 @@
 """Changes to the InferenceService that is there: a new version in the place of the one that was read."""
 
+import time
 from collections.abc import Callable
 
 from undercut import events
@@ -10,6 +11,23 @@ from undercut.deploy.readiness import Wanted, wait_until_ready
 from undercut.deploy.settings import DeployConfig
 
 ATTEMPTS = 5
+PAUSE_SECONDS = 2.0
+
+
+def present(cluster: Cluster, config: DeployConfig) -> Object | None:
+    """Return the object, or None; one that is being deleted is waited for until it is gone.
+
+    Raises:
+        DeploymentError: that takes longer than pods may take to become ready.
+    """
+    name, until = service_name(config.model_name), time.monotonic() + config.ready_seconds
+    while (live := cluster.get(name)) and live["metadata"].get("deletionTimestamp"):
+        if time.monotonic() > until:
+            held = ", ".join(live["metadata"].get("finalizers", [])) or "none"
+            raise DeploymentError(f"InferenceService {name} is still being deleted (its finalizers: {held})")
+        events.message(f"waiting until InferenceService {name} of an earlier deployment is deleted")
+        time.sleep(min(PAUSE_SECONDS, config.ready_seconds))
+    return live
 
 
 def go_back(cluster: Cluster, config: DeployConfig, before: Object) -> None:
@@ -57,3 +75,15 @@ def withdraw_canary(cluster: Cluster, config: DeployConfig) -> None:
     if live is not None and mode.canary(live):
         events.message(f"canary {mode.canary(live)[:8]} was left by an earlier run: it is taken back")
         go_back(cluster, config, canary.stable_of(live))
+
+
+def note_another(cluster: Cluster, config: DeployConfig, champion: str) -> None:
+    """Say so where the service has another model than the registry's champion (its digest).
+
+    A deployment has died between its last change to the service and the alias, and was not run again.
+    """
+    live = cluster.get(service_name(config.model_name))
+    found = model_of(canary.stable_of(live))[0] if live is not None else ""
+    if found and not champion.startswith(found):
+        words = f"InferenceService {service_name(config.model_name)} serves model {found[:12]}"
+        events.message(f"{words}, the registry's champion is {champion[:12]}: deploy the one or the other again")

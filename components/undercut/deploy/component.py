@@ -36,6 +36,7 @@ def deploy(
     load_check_clients: int = 8,
     maximum_p95_ms: float = 1000.0,
     maximum_error_share: float = 0.0,
+    usd_per_hour: float = 0.0,
     teacher: dsl.Input[dsl.Model] = None,
     settings: dict = {},  # noqa: B006
 ):
@@ -71,6 +72,7 @@ def deploy(
         load_check_clients: How many requests it keeps in flight.
         maximum_p95_ms: 95th percentile of the load check's latency at most, in milliseconds.
         maximum_error_share: Share of the load check's requests that may fail.
+        usd_per_hour: A pod's price, for its metric of the price so far; 0 leaves the metric out.
         teacher: The fine-tuned model; kept beside the registered version, so that a later training can go on from it.
         settings: Entries that stand in for the arguments of their names.
     """

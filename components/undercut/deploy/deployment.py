@@ -67,8 +67,8 @@ def deploy(
         challenger = Challenger(version=version, predictor=predictor, data=data, batch=batch)
         tested = Tested(folder=chosen, manifest=model, predictor=predictor, texts=asked)
         promotion = promote(client, challenger, config, lambda: target.serve(tested))
-        if promotion.rollout is None:
-            target.keep()
+        if promotion.rollout is None and promotion.before:
+            target.keep(promotion.before.digest)
         _record(client, version, promotion)
     report("done")
     content = {"model": model["digest"], "dataset": artifacts.load(data, artifacts.DATASET)["digest"]}
@@ -140,6 +140,9 @@ def _tested(client: "MlflowClient", version: registry.Version, texts: list[str])
 
 def _record(client: "MlflowClient", version: registry.Version, promotion: Promotion) -> None:
     if promotion.before and promotion.before.digest == version.digest:
+        challenger = registry.by_alias(client, version.name, registry.CHALLENGER)
+        if challenger and challenger.number == version.number:  # its promotion was cut short after the move
+            client.delete_registered_model_alias(version.name, registry.CHALLENGER)
         return
     client.set_model_version_tag(version.name, version.number, "promotion", promotion.reason)
     if promotion.moved:

@@ -63,12 +63,17 @@ def resources(config: DeployConfig) -> Object:
 
 
 def undercut_model(config: DeployConfig, served: Served) -> Object:
-    """Return the model of our own ServingRuntime, which reads a folder with ``model.json``."""
+    """Return the model of our own ServingRuntime, which reads a folder with ``model.json``.
+
+    KServe appends the arguments to the runtime's.
+    """
+    priced = {"args": [f"--usd-per-hour={config.usd_per_hour:g}"]} if config.usd_per_hour else {}
     return {
         "modelFormat": {"name": served.model_format},
         "runtime": config.runtime,
         "storageUri": served.uri,
         "resources": resources(config),
+        **priced,
     }
 
 

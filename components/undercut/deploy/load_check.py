@@ -13,7 +13,7 @@ import requests
 
 from undercut import answers, events
 from undercut.deploy.settings import DeployConfig
-from undercut.deploy.smoke_test import REQUEST_SECONDS
+from undercut.deploy.smoke_test import MALFORMED, REQUEST_SECONDS
 from undercut.predictors import Predictor
 
 
@@ -83,7 +83,7 @@ def _request(session: requests.Session, url: str, text: str, wanted: str, seen: 
         got = json.dumps(answer.get("labels", answer.get("label")))
         if got != wanted:
             seen.errors.append(f"label {got}, not {wanted}")
-    except (requests.RequestException, ValueError, KeyError) as error:
+    except (requests.RequestException, *MALFORMED) as error:
         seen.errors.append(f"{type(error).__name__}: {error}")
     seen.milliseconds.append((time.perf_counter() - started) * 1000)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from undercut import events
 from undercut.deploy import canary
-from undercut.deploy.changes import edit, go_back, withdraw_canary
+from undercut.deploy.changes import edit, go_back, present, withdraw_canary
 from undercut.deploy.cluster import Cluster, Conflict, DeploymentError
 from undercut.deploy.inference_service import (
     MODE_ANNOTATION,
@@ -36,7 +36,7 @@ from undercut.predictors import Predictor
 PAUSE_SECONDS = 5.0
 # How long a Service's name and endpoints may take to be known everywhere.
 SETTLE_SECONDS = 30.0
-FIRST, PODS = "first deployment", "waiting for the pods"
+FIRST, ALREADY, PODS = "first deployment", "it serves this model already", "waiting for the pods"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def roll_out(rolling: Rolling) -> Rollout:
     """
     rolling.record.update(namespace=rolling.cluster.namespace, service=rolling.name, mode=rolling.config.mode)
     rolling.record.update(release=rolling.served.uri, split=None, smoke_test=None, load_check=None, rollback="")
-    live = rolling.cluster.get(rolling.name)
+    live = present(rolling.cluster, rolling.config)
     if live is None:
         return _first(rolling)
     _check_service(rolling, live)
@@ -85,7 +85,8 @@ def roll_out(rolling: Rolling) -> Rollout:
     if model_of(before)[0] != rolling.served.label:
         return _by_canary(rolling, before)
     withdraw_canary(rolling.cluster, rolling.config)
-    return _serving(rolling, "it serves this model already")
+    replicas = before.get("minReplicas", 1)  # not the settings': those come with the next model
+    return _untested(rolling, replicas) if canary.is_untested(live) else _serving(rolling, ALREADY, replicas)
 
 
 def _check_service(rolling: Rolling, live: Object) -> None:
@@ -101,41 +102,56 @@ def _check_service(rolling: Rolling, live: Object) -> None:
 
 def _first(rolling: Rolling) -> Rollout:
     events.message(f"InferenceService {rolling.name} is new in namespace {rolling.cluster.namespace}")
+    content = inference_service(rolling.config, rolling.cluster.namespace, rolling.served)
     try:
-        rolling.cluster.create(inference_service(rolling.config, rolling.cluster.namespace, rolling.served))
-    except Conflict as error:
-        raise DeploymentError(f"another deployment made InferenceService {rolling.name}: run again") from error
+        rolling.cluster.create(canary.untested(content))
+    except Conflict as error:  # of another deployment, or of this one, where the answer to the request was lost
+        live = rolling.cluster.get(rolling.name)
+        if live is None or not (canary.is_untested(live) and _is_stable(rolling, live)):
+            raise DeploymentError(f"another deployment made InferenceService {rolling.name}: run again") from error
+    return _untested(rolling, rolling.config.min_replicas)
+
+
+def _untested(rolling: Rolling, replicas: int) -> Rollout:
+    """Test a first deployment, perhaps one that an earlier run has left; if it fails, nothing is left of it."""
     try:
-        return _serving(rolling, FIRST)
+        rollout = _serving(rolling, FIRST, replicas)
+        edit(rolling.cluster, rolling.config, canary.tested)
+        return rollout
     except (SmokeTestError, LoadCheckError, DeploymentError, ConfigurationError) as error:
-        events.message(f"deleting InferenceService {rolling.name}, which has no model to go back to: {error}")
-        rolling.cluster.delete(rolling.name)
+        live = rolling.cluster.get(rolling.name)
+        if live and _is_stable(rolling, live):
+            events.message(f"deleting InferenceService {rolling.name}, which has no model to go back to: {error}")
+            rolling.cluster.delete(rolling.name)
         return _refused(rolling, error)
 
 
-def _serving(rolling: Rolling, how: str) -> Rollout:
+def _is_stable(rolling: Rolling, live: Object) -> bool:
+    """Return whether the model is the service's, and no other is under test."""
+    return model_of(canary.stable_of(live))[0] == rolling.served.label and not rolling.mode.canary(live)
+
+
+def _serving(rolling: Rolling, how: str, replicas: int) -> Rollout:
     """Wait for the stable predictor, and test it.
 
     A canary has stood the load already. For a moment after a promotion the Service may lead to a pod of the
     model from before: wrong answers count only if they stay.
     """
     service, promoted = f"{rolling.name}-predictor", rolling.record["split"] is not None
-    live = _wait(rolling, service, rolling.config.min_replicas, is_ready, "promoting" if promoted else PODS)
+    live = _wait(rolling, service, replicas, is_ready, "promoting" if promoted else PODS)
     url = canary.address(live, service)
     _ask(rolling, url, SmokeTestError if promoted else NoAnswerError)
     if how == FIRST:
         _load(rolling, url)
-    status = live["status"]
-    rolling.record.update(how=how, url=status.get("url", ""), cluster_url=status["address"]["url"])
+    rolling.record.update(how=how, url=live["status"].get("url", ""), cluster_url=live["status"]["address"]["url"])
     return Rollout(record=rolling.record)
 
 
 def _by_canary(rolling: Rolling, before: Object) -> Rollout:
     try:
         _run_canary(rolling)
-        config, predictor = rolling.config, stable_predictor(rolling.config, rolling.served)
-        edit(rolling.cluster, config, lambda live: canary.alone(_own(rolling, live), config, predictor))
-        return _serving(rolling, "promoted from canary")
+        edit(rolling.cluster, rolling.config, lambda live: _promoted(rolling, live))
+        return _serving(rolling, "promoted from canary", rolling.config.min_replicas)
     except (SmokeTestError, LoadCheckError, DeploymentError, ConfigurationError) as error:
         live = rolling.cluster.get(rolling.name)
         if live and rolling.served.label in (rolling.mode.canary(live), model_of(canary.stable_of(live))[0]):
@@ -149,16 +165,14 @@ def _run_canary(rolling: Rolling) -> None:
     config, mode, served = rolling.config, rolling.mode, rolling.served
     split, service = mode.split(config), mode.canary_service(rolling.name, served)
     rolling.record["split"] = asdict(split)
-    shares = f"{split.wished:g} % of the requests wished, {split.attained:.0f} % attained"
-    events.message(f"canary {served.canary} of {rolling.name}: {shares}")
+    events.message(f"canary {served.canary}: {split.wished:g} % wished, {split.attained:.0f} % of the {mode.parts}")
     edit(rolling.cluster, config, lambda live: mode.with_canary(live, config, served, 0))
     live = _wait(rolling, service, split.replicas, lambda live: mode.is_ready(live, served), PODS)
     url = canary.address(live, service)
     _ask(rolling, url, NoAnswerError)
     _load(rolling, url)
-    if not config.canary_percent:
+    if not (percent := config.canary_percent):
         return
-    percent = config.canary_percent
     edit(rolling.cluster, config, lambda live: mode.with_canary(_own(rolling, live), config, served, percent))
     events.message(f"canary {served.canary} takes {percent} % for {config.canary_seconds} s")
     until = time.monotonic() + config.canary_seconds
@@ -166,6 +180,12 @@ def _run_canary(rolling: Rolling) -> None:
         report("watching the canary", 1 - left / config.canary_seconds)
         time.sleep(min(PAUSE_SECONDS, left))
         _smoke_test(rolling, url)
+
+
+def _promoted(rolling: Rolling, live: Object) -> Object:
+    """Return the object with the canary's model alone, as it may be already: the answer to the change was lost."""
+    found = live if _is_stable(rolling, live) else _own(rolling, live)
+    return canary.alone(found, rolling.config, stable_predictor(rolling.config, rolling.served))
 
 
 def _own(rolling: Rolling, live: Object) -> Object:

@@ -49,6 +49,7 @@ class DeployConfig:
         load_check_clients: how many requests it keeps in flight.
         maximum_p95_ms: 95th percentile of the latency in the load check at most, in milliseconds.
         maximum_error_share: share of requests that may fail in the load check.
+        usd_per_hour: a pod's price, for its metric of the price so far; 0 leaves the metric out.
     """
 
     model_name: str
@@ -76,6 +77,7 @@ class DeployConfig:
     load_check_clients: int = 8
     maximum_p95_ms: float = 1000.0
     maximum_error_share: float = 0.0
+    usd_per_hour: float = 0.0
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", self.model_name):
@@ -116,6 +118,8 @@ class DeployConfig:
             raise ConfigurationError("canary_percent", self.canary_percent, "a percentage from 0 to 99")
         if self.max_replicas < self.min_replicas:
             raise ConfigurationError("max_replicas", self.max_replicas, f"at least min_replicas ({self.min_replicas})")
+        if not 0 <= self.usd_per_hour < float("inf"):
+            raise ConfigurationError("usd_per_hour", self.usd_per_hour, "zero (not exported) or more")
         if self.maximum_p95_ms <= 0:
             raise ConfigurationError("maximum_p95_ms", self.maximum_p95_ms, "a number of milliseconds above 0")
 

@@ -48,8 +48,8 @@ class Target(Protocol):
         """Have the model served, or come back without it."""
         ...
 
-    def keep(self) -> None:
-        """The champion stays: leave nothing half done behind."""
+    def keep(self, champion: str) -> None:
+        """The champion, whose digest is given, stays: leave nothing half done behind."""
         ...
 
 
@@ -63,7 +63,7 @@ class Local:
         """Return that nothing else was asked for."""
         return Rollout()
 
-    def keep(self) -> None:
+    def keep(self, champion: str) -> None:
         """Nothing to do."""
 
 
@@ -111,11 +111,12 @@ class KServe:
             )
         )
 
-    def keep(self) -> None:
-        """Take back a canary that an earlier run left."""
-        from undercut.deploy.changes import withdraw_canary
+    def keep(self, champion: str) -> None:
+        """Take back a canary that an earlier run left, and say so where the service has another model."""
+        from undercut.deploy.changes import note_another, withdraw_canary
 
         withdraw_canary(self._cluster, self._config)
+        note_another(self._cluster, self._config, champion)
 
 
 def target_of(config: DeployConfig) -> Target:

@@ -11,13 +11,14 @@
 
 Answers hold label names and probabilities (https://kserve.github.io/website/docs/concepts/architecture/data-plane);
 the header ``undercut-model-digest`` names the model that made them. A load holds two models in memory for
-a moment. Who may ask for one: :mod:`undercut.serving.guard`.
+a moment. Who may ask for one, and how large a request may be: :mod:`undercut.serving.guard`.
 """
 
 import json
 import logging
 import os
 import socket
+import struct
 import time
 import warnings
 from typing import Any
@@ -25,21 +26,40 @@ from typing import Any
 from fastapi import Request
 from fastapi.exceptions import FastAPIDeprecationWarning, RequestValidationError
 from fastapi.responses import JSONResponse
-from kserve.errors import InvalidInput, ModelNotFound
+from kserve import InferRequest
+from kserve.errors import InferenceError, InvalidInput, ModelNotFound
 from kserve.model_server import app
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
+from starlette.exceptions import HTTPException
 
 from undercut import artifacts
 from undercut.errors import ConfigurationError
-from undercut.serving.guard import TOKEN, TokenGuard
+from undercut.serving.guard import TOKEN, SizeLimit, TokenGuard
 from undercut.serving.metrics import RequestMetrics
 from undercut.serving.repository import SwappingRepository, watch
 from undercut.serving.settings import ServeConfig
 
 APP = "kserve.model_server:app"
 LOAD_PATH = "/v2/repository/models/{name}/load"
+
+
+class TextDataPlane(DataPlane):  # type: ignore[misc]
+    """KServe's, for which a binary V2 body that cannot be read is the request's fault (400), not the server's (500)."""
+
+    def decode_inference_request(self, body: object, headers: dict[str, str], model_name: str) -> InferRequest:
+        """Return the request of a V2 body.
+
+        Raises:
+            InvalidInput: it is not one.
+        """
+        try:
+            return super().decode_inference_request(body, headers, model_name)
+        except InvalidInput:
+            raise
+        except (InferenceError, AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
+            raise InvalidInput(f"the body cannot be read: {error}") from error
 
 
 def serve(config: ServeConfig) -> None:
@@ -57,7 +77,7 @@ def serve(config: ServeConfig) -> None:
     _quiet_logs()
     _extend(repository, config.name)
     extension = ModelRepositoryExtension(repository)
-    server = RESTServer(APP, DataPlane(repository), extension, config.port, grace_period=config.grace_seconds)
+    server = RESTServer(APP, TextDataPlane(repository), extension, config.port, grace_period=config.grace_seconds)
     listener = _listen(config.host, config.port)
     if config.watch_seconds:
         watch(repository, config)
@@ -79,6 +99,7 @@ def _extend(repository: SwappingRepository, name: str) -> None:
         replaced = before.digest if before else None
         return JSONResponse({**answer, "replaced": replaced, "seconds": round(time.perf_counter() - started, 4)})
 
+    app.add_middleware(SizeLimit)
     app.add_middleware(RequestMetrics, name=name)
     token = os.environ.get(TOKEN, "").strip()
     if token:
@@ -86,6 +107,7 @@ def _extend(repository: SwappingRepository, name: str) -> None:
     app.add_api_route(LOAD_PATH, load, methods=["POST"], response_model=None)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(ConfigurationError, _refused)
+    app.add_exception_handler(HTTPException, _said)
 
 
 async def _wanted_digest(request: Request) -> str | None:
@@ -134,6 +156,12 @@ def _quiet_logs() -> None:
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": str(error)}, status_code=400)
+
+
+async def _said(_: Request, error: Exception) -> JSONResponse:
+    """Answer in the protocol's form, ``{"error": …}``; FastAPI's own is ``{"detail": …}``."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
 
 
 async def _malformed(_: Request, error: Exception) -> JSONResponse:
