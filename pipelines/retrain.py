@@ -79,11 +79,12 @@ def retraining(
 
     For a schedule, which starts it with the same arguments each time. It reads the sources again (never from the
     cache) and compares the dataset with the one that the champion in the registry was made from. The same dataset,
-    or one that was tried already: it ends there, in seconds. Otherwise it looks for new rows and for drift; where
-    there is enough of either, it goes on training from the champion's own fine-tuned model, makes the champion's
-    own form of it, measures that on the new test rows, and puts it in the champion's place if it is significantly
-    better, or cheaper and not inferior, on the same rows. Without a champion it is a first training from base_model,
-    of all candidates. Pin a source (#sha256=...) to hold it still; without a pin the content is what counts.
+    or one that was tried already: it ends there, in seconds, with a page that says so. Otherwise it looks for new
+    rows and for drift; where there is enough of either, it goes on training from the champion's own fine-tuned model,
+    makes the champion's own form of it, measures that on the new test rows, and puts it in the champion's place if it
+    is significantly better, or cheaper and not inferior, on the same rows. Without a champion it is a first training
+    from base_model, of all candidates. Pin a source (#sha256=...) to hold it still; without a pin the content is what
+    counts.
 
     Args:
         source: labelled rows: CSV, TSV, JSONL or Parquet, also .gz; a path or URI. Read anew each time: all rows there
@@ -129,6 +130,7 @@ def retraining(
         data=data, model_name=model_name, base_model=base_model, candidates=candidates, seed=seed,
         settings=monitor_settings,
     ).set_caching_options(False)
+    why = found.outputs["monitoring"]
     with dsl.If(found.outputs["Output"] == True, name="changed"):  # noqa: E712
         teacher = finetune(
             data=data, base_model=found.outputs["start_from"], settings=finetune_settings, seed=seed,
@@ -157,10 +159,12 @@ def retraining(
             ).set_caching_options(False)
             report(
                 data=data, teacher=teacher, profiles=profiles, selection=selection,
-                deployment=shipped.outputs["deployment"],
+                deployment=shipped.outputs["deployment"], monitoring=why,
             )
         with dsl.Else(name="missed"):
             remember(data=data, selection=selection, model_name=model_name).set_caching_options(False)
-            report(data=data, teacher=teacher, profiles=profiles, selection=selection)
+            report(data=data, teacher=teacher, profiles=profiles, selection=selection, monitoring=why)
+    with dsl.Else(name="unchanged"):
+        report(data=data, monitoring=why)
     pods.furnish(pods_ask.outputs)
     # fmt: on

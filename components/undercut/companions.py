@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from undercut import artifacts, registry
 from undercut.errors import ConfigurationError
-from undercut.reference import write_reference
+from undercut.reference import read_reference, write_reference
 from undercut.samples import Progress
 
 if TYPE_CHECKING:
@@ -74,6 +74,12 @@ def teacher(client: "MlflowClient", version: registry.Version) -> Path | None:
 def reference(client: "MlflowClient", version: registry.Version) -> Path | None:
     """Return the folder of a version's reference, verified, or None where it was registered without one."""
     return _fetch(client, version, "reference") if "reference" in version.tags else None
+
+
+def learnt(client: "MlflowClient", version: registry.Version) -> frozenset[int]:
+    """Return :func:`undercut.samples.key` of each text that a version learnt from; none where nobody noted them."""
+    folder = reference(client, version)
+    return read_reference(folder).learnt if folder else frozenset()
 
 
 def from_registry(uri: str, field: str, _pinned: str) -> Path:

@@ -13,10 +13,13 @@ import pytest
 from undercut import artifacts, registry
 from undercut.companions import Origin
 from undercut.deploy import promotion
-from undercut.deploy.promotion import Challenger, PromotionError, judge, label_note, promote, seconds_per_request
+from undercut.deploy.notes import label_note
+from undercut.deploy.promotion import Challenger, PromotionError, judge, promote, seconds_per_request
 from undercut.deploy.registration import register
 from undercut.deploy.settings import DeployConfig
 from undercut.predictors import FloatArray, Predictor, load_predictor
+
+from tests.conftest import write_dataset
 
 CONFIG = DeployConfig(model_name="shop")
 
@@ -184,3 +187,39 @@ def test_answers_keep_their_rows(linear_model: Path, small_data: Path) -> None:
     expected = np.array(predictor.labels, dtype=np.object_)[predictor.probabilities(texts).argmax(axis=1)]
     answers: Any = promotion._answers(predictor, texts)
     assert answers.tolist() == [frozenset([name]) for name in expected]
+
+
+def test_rows_that_the_champion_learnt_from_are_left_out(
+    challengers: list[Challenger], small_data: Path, tmp_path: Path
+) -> None:
+    """The source grew: its test rows are 40 that the champion learnt from, and the champion's own 116."""
+    client, (champion, best) = registry.connect(), (challengers[0], challengers[3])
+    promote(client, champion, CONFIG)
+    rows = [(text, label) for split in ("test", "train") for text, label in _rows(small_data, split)]
+    grown = write_dataset(tmp_path / "grown", [*rows[156:], *rows[:156]], (0.5, 0.5 - 156 / len(rows)))
+    assert artifacts.load(grown, artifacts.DATASET)["rows"]["test"] in (156, 157)
+    found = promote(client, replace(best, data=grown), CONFIG)
+    assert found.comparison is not None
+    own = promotion.compare(best, load_predictor(registry.fetch(client, champion.version)), CONFIG, frozenset())
+    assert own is not None
+    assert found.comparison["rows"] == own["rows"] == 116
+    assert found.comparison["difference"] == own["difference"]
+    assert f"Left out: {found.comparison['left_out']} test rows that the champion learnt from." in found.reason
+
+
+def test_a_champion_that_learnt_from_every_test_row_stays(
+    challengers: list[Challenger], small_data: Path, tmp_path: Path
+) -> None:
+    client, (champion, best) = registry.connect(), (challengers[0], challengers[3])
+    promote(client, champion, CONFIG)
+    learnt = write_dataset(tmp_path / "learnt", _rows(small_data, "train"))
+    found = promote(client, replace(best, data=learnt), CONFIG)
+    assert not found.moved
+    assert found.comparison is None
+    assert "it learnt from every test row" in found.reason
+
+
+def _rows(data: Path, split: str) -> list[tuple[str, str]]:
+    names = artifacts.load(data, artifacts.DATASET)["labels"]
+    texts, labels = artifacts.texts_and_labels(data, split)
+    return [(text, names[label]) for text, label in zip(texts, labels, strict=True)]

@@ -95,7 +95,7 @@ def test_traffic_needs_no_labels(pool: Sample) -> None:
 
 def test_a_test_that_misses_its_threshold_acquits_all_with_larger_p_values() -> None:
     outcomes = [
-        Outcome(test=test, shift=Shift(statistic=1.0, p_value=p), before=None, now=None)
+        Outcome(test=test, shift=Shift(statistic=1.0, p_value=p), rows=(9, 9), before=None, now=None)
         for test, p in (("labels", 0.001), ("answers", 0.03), ("words", 0.02), ("text", 0.04))
     ]
     found = judged(outcomes, 0.05)

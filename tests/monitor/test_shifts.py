@@ -66,6 +66,15 @@ def test_the_same_seed_gives_the_same_p_value() -> None:
     assert labels(np.random.default_rng(3), 0.02) == labels(np.random.default_rng(3), 0.02)
 
 
+@pytest.mark.parametrize("test", [labels, means, vectors], ids=lambda t: t.__name__)
+def test_the_p_value_is_the_same_in_blocks_of_shuffles(
+    test: Callable[[np.random.Generator, float], Shift], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = test(np.random.default_rng(3), 0.05)
+    monkeypatch.setattr(shifts, "BLOCK_WEIGHTS", 7 * 280 + 1)
+    assert test(np.random.default_rng(3), 0.05).p_value == at_once.p_value
+
+
 def test_equal_samples_have_a_p_value_of_one() -> None:
     rows = one_hot(np.random.default_rng(0), 50, [0.5, 0.5])
     assert shifts.share_shift(rows, rows, 99, 0) == Shift(statistic=0.0, p_value=1.0)

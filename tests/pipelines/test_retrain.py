@@ -48,8 +48,18 @@ def test_it_compiles_and_ends_early_on_a_boolean(tmp_path: Path) -> None:
     assert len(tasks) == 5, "four cheap steps, and everything else behind one gate"
     assert tasks["ingest"]["cachingOptions"] == {}, "a schedule reads its sources again"
     assert tasks["monitor"]["cachingOptions"] == {}
-    (gate,) = (task["triggerPolicy"]["condition"] for task in tasks.values() if "triggerPolicy" in task)
-    assert gate == "inputs.parameter_values['pipelinechannel--monitor-Output'] == true"
+    (gated,) = (name for name in tasks if name.startswith("condition"))
+    branches = spec["components"][f"comp-{gated}"]["dag"]["tasks"]
+    gate = "inputs.parameter_values['pipelinechannel--monitor-Output'] == true"
+    trained, unchanged = (
+        spec["components"][task["componentRef"]["name"]]["dag"]["tasks"]
+        for wanted in (gate, f"!({gate})")
+        for task in branches.values()
+        if task["triggerPolicy"]["condition"] == wanted
+    )
+    assert {"finetune", "select"} <= trained.keys()
+    (page,) = unchanged.values()
+    assert page["inputs"]["artifacts"].keys() == {"data", "monitoring"}
 
 
 def test_a_wrong_setting_is_refused_before_anything_runs(tmp_path: Path) -> None:
@@ -86,7 +96,8 @@ def test_it_trains_then_waits_then_trains_on_drift_and_remembers_what_was_in_vai
     assert "Nothing changed: version 1, the champion, was made from this very dataset." in second.stdout
     record = newest(home)
     assert record["status"] == "finished"
-    assert sorted(record["outputs"]) == ["ingest", "monitor"]
+    assert "Nothing to train for" in Path(record["outputs"]["report"][0]).read_text()
+    assert sorted(record["outputs"]) == ["ingest", "monitor", "report"]
 
     write_rows(source, small_rows()[:440])
     third = undercut(home, *arguments)
@@ -109,7 +120,7 @@ def test_it_trains_then_waits_then_trains_on_drift_and_remembers_what_was_in_vai
 
     fifth = undercut(home, *arguments)
     assert "Nothing changed" in fifth.stdout, fifth.stdout + fifth.stderr
-    assert sorted(newest(home)["outputs"]) == ["ingest", "monitor"]
+    assert sorted(newest(home)["outputs"]) == ["ingest", "monitor", "report"]
 
     write_rows(source, [*small_rows()[:400], *new[:50]])
     strict = [*arguments, "--bar.minimum", "0.9999"]
@@ -118,4 +129,4 @@ def test_it_trains_then_waits_then_trains_on_drift_and_remembers_what_was_in_vai
     assert newest(home)["status"] == "missed"
     seventh = undercut(home, *strict)
     assert "Nothing changed since this very dataset was tried." in seventh.stdout, seventh.stdout + seventh.stderr
-    assert sorted(newest(home)["outputs"]) == ["ingest", "monitor"]
+    assert sorted(newest(home)["outputs"]) == ["ingest", "monitor", "report"]

@@ -168,7 +168,7 @@ def hand_made_run(**manifests: Any) -> Run:
         "profiles": {},
         "selection": {},
     }
-    absent = dict.fromkeys(("deployment", "base", "scratch", "tuning"))
+    absent = dict.fromkeys(("deployment", "base", "scratch", "tuning", "monitoring"))
     return Run(**{**empty, **absent, **manifests})
 
 

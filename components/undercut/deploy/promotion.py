@@ -4,6 +4,9 @@ The rule, on the same test rows, paired: the challenger is significantly better,
 not inferior (the difference's lower end above minus the margin). It has passed the bar before it
 comes here. Prices of two runs do not compare, so both models are timed here, in turns.
 
+Where a source grows, a row that the champion learnt from may be among the test rows. Such rows flatter the
+champion, and a challenger that goes on from it: they are left out.
+
 Where the label sets differ, answers are compared by label name over this run's test rows: a row
 whose label a model does not know counts as its mistake.
 """
@@ -19,13 +22,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from undercut import artifacts, events, registry, workspace
+from undercut import artifacts, companions, events, registry, workspace
+from undercut.deploy.notes import label_note, left_out_note
 from undercut.deploy.settings import DeployConfig
 from undercut.deploy.stages import report
 from undercut.deploy.targets import Rollout
 from undercut.intervals import paired_difference
 from undercut.label_sets import is_multi_label, predicted
 from undercut.predictors import Predictor, load_predictor
+from undercut.samples import key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -150,40 +155,39 @@ def _decide(
     if champion.digest == challenger.version.digest:
         return Promotion(moved=False, reason="the champion already is this model: nothing to promote", before=champion)
     rival = load_predictor(registry.fetch(client, champion), 1, champion.digest)
-    comparison = compare(challenger, rival, config)
+    comparison = compare(challenger, rival, config, companions.learnt(client, champion))
+    if comparison is None:
+        reason = f"Against version {champion.number}: nothing to compare on, it learnt from every test row."
+        return Promotion(moved=False, reason=reason, before=champion)
     moved, sentence = judge(comparison, config)
     note = label_note(challenger.predictor.labels, rival.labels)
-    reason = f"Against version {champion.number}: {sentence}{note}"
+    reason = f"Against version {champion.number}: {sentence}{left_out_note(comparison['left_out'])}{note}"
     return Promotion(moved=moved, reason=reason, before=champion, comparison=comparison)
 
 
-def label_note(challenger: Sequence[str], champion: Sequence[str]) -> str:
-    """Say how the label sets differ and what follows; empty if they do not."""
-    new, gone = sorted(set(challenger) - set(champion)), sorted(set(champion) - set(challenger))
-    if not new and not gone:
-        return ""
-    parts = [f"{verb} {', '.join(names)}" for verb, names in (("adds", new), ("drops", gone)) if names]
-    rule = "a test row whose label a model does not know counts as its mistake"
-    return f" The label sets differ: the challenger {' and '.join(parts)}; {rule}."
-
-
-def compare(challenger: Challenger, champion: Predictor, config: DeployConfig) -> dict[str, Any]:
-    """Compare both on the data's test rows.
+def compare(
+    challenger: Challenger, champion: Predictor, config: DeployConfig, learnt: frozenset[int]
+) -> dict[str, Any] | None:
+    """Compare both on the data's test rows, but for those whose keys are in ``learnt``.
 
     Returns:
-        ``rows``; ``accuracy`` of each (of several labels a row, all must be right); ``difference`` (challenger
-        minus champion: value, low, high, 95 %);
+        None where no row is left. ``rows``; ``left_out`` (rows); ``accuracy`` of each (of several labels a row, all
+        must be right); ``difference`` (challenger minus champion: value, low, high, 95 %);
         ``milliseconds_per_request`` of each at ``batch``; ``saving`` (share; negative: dearer).
     """
     manifest = artifacts.load(challenger.data, artifacts.DATASET)
     texts, indices = artifacts.texts_and_labels(challenger.data, "test")
-    truth = _names(manifest["labels"], indices)
+    kept = np.array([key(text) not in learnt for text in texts], np.bool_)
+    if not kept.any():
+        return None
+    texts, truth = [texts[i] for i in np.flatnonzero(kept)], _names(manifest["labels"], indices[kept])
     correct = [np.array(_answers(model, texts) == truth, np.bool_) for model in (challenger.predictor, champion)]
     difference = paired_difference(correct[0], correct[1], seed=config.seed)
     seconds = seconds_per_request([challenger.predictor, champion], texts, challenger.batch)
     sides = ("challenger", "champion")
     return {
         "rows": len(texts),
+        "left_out": int((~kept).sum()),
         "accuracy": {side: float(c.mean()) for side, c in zip(sides, correct, strict=True)},
         "difference": {"value": difference.value, "low": difference.low, "high": difference.high},
         "batch": challenger.batch,

@@ -100,7 +100,7 @@ def _rows(data: Path, card: artifacts.Manifest, reference: Reference) -> tuple[N
     if learnt:
         events.message(
             f"{learnt:,} of {card['rows']['test']:,} test rows are among those that the champion learnt from: "
-            "its figures on them flatter it"
+            "a comparison with it leaves them out"
         )
     counts = {"total": total, "new": len(new), "known": known, "gone": len(reference.texts) - known}
     return np.array(new, np.int64), counts | {"test_rows_learnt": learnt}

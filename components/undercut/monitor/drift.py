@@ -4,14 +4,16 @@ Six tests on new labelled rows, four on unlabelled traffic, corrected for their 
 any false alarm in one run is the significance at most.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from undercut.intervals import accuracy_interval
 from undercut.monitor.shifts import Shift, accuracy_fall, distribution_shift, holm, kernel_shift, mean_rise, share_shift
+from undercut.predictors import FloatArray
 from undercut.samples import Flags, Sample, aligned
 
 # What each test looks at, and its statistic.
@@ -25,15 +27,30 @@ TESTS = {
 }
 
 
+BINS = 10  # of confidence
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One test: what was compared, and how the p-value stands against its threshold."""
+    """One test.
+
+    Attributes:
+        test: its name, one of ``TESTS``, of traffic after that word.
+        shift: what it found.
+        rows: how many were looked at, of the reference and now.
+        before: the figure that stands for the reference; None where one figure says nothing.
+        now: the same of today's rows.
+        detail: what ``before`` and ``now`` are of.
+        shares: how the rows are spread, before and now, over labels or over levels of confidence: pairs by name.
+    """
 
     test: str
     shift: Shift
+    rows: tuple[int, int]
     before: float | None
     now: float | None
     detail: str = ""
+    shares: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def labelled_tests(
@@ -59,6 +76,7 @@ def labelled_tests(
     accuracy = Outcome(
         test="accuracy",
         shift=accuracy_fall(before.correct, now.correct),
+        rows=(before.rows, now.rows),
         before=float(before.correct.mean()),
         now=float(now.correct.mean()),
         detail=f"{_interval(before.correct)} when it was made, {_interval(now.correct)} now",
@@ -71,21 +89,31 @@ def traffic_tests(
     before: Sample, now: Sample, answers: Sequence[str], permutations: int, seed: int, prefix: str = ""
 ) -> list[Outcome]:
     """Return the outcomes that take no labels; ``prefix`` stands before each test's name."""
+    rows = before.rows, now.rows
     words = Outcome(
         test=f"{prefix}words",
         shift=mean_rise(before.unknown, now.unknown, permutations, seed),
+        rows=rows,
         before=float(before.unknown.mean()),
         now=float(now.unknown.mean()),
     )
     confidence = Outcome(
         test=f"{prefix}confidence",
         shift=distribution_shift(before.confidence, now.confidence),
+        rows=rows,
         before=float(before.confidence.mean()),
         now=float(now.confidence.mean()),
+        shares=_spread(before.confidence, now.confidence),
     )
-    text = kernel_shift(before.features, now.features, permutations, seed)
+    text = Outcome(
+        test=f"{prefix}text",
+        shift=kernel_shift(before.features, now.features, permutations, seed),
+        rows=rows,
+        before=None,
+        now=None,
+    )
     shares = _shares(f"{prefix}answers", before.answers, now.answers, answers, permutations, seed)
-    return [shares, confidence, words, Outcome(test=f"{prefix}text", shift=text, before=None, now=None)]
+    return [shares, confidence, words, text]
 
 
 def judged(outcomes: Sequence[Outcome], significance: float) -> list[dict[str, Any]]:
@@ -98,6 +126,7 @@ def judged(outcomes: Sequence[Outcome], significance: float) -> list[dict[str, A
         {
             "test": outcome.test,
             "what": TESTS[outcome.test.removeprefix("traffic ")],
+            "rows": {"before": outcome.rows[0], "now": outcome.rows[1]},
             "before": outcome.before,
             "now": outcome.now,
             "detail": outcome.detail,
@@ -105,6 +134,7 @@ def judged(outcomes: Sequence[Outcome], significance: float) -> list[dict[str, A
             "p_value": outcome.shift.p_value,
             "threshold": threshold,
             "alarm": bool(outcome.shift.p_value < least),
+            "shares": [{"of": name, "before": old, "now": new} for name, (old, new) in outcome.shares.items()],
         }
         for outcome, threshold in zip(outcomes, thresholds, strict=True)
     ]
@@ -117,10 +147,20 @@ def _shares(test: str, old: Flags, new: Flags, names: Sequence[str], permutation
     return Outcome(
         test=test,
         shift=share_shift(old, new, permutations, seed),
+        rows=(len(old), len(new)),
         before=float(before[most]),
         now=float(now[most]),
         detail=names[most],
+        shares={name: (float(b), float(n)) for name, b, n in zip(names, before, now, strict=True)},
     )
+
+
+def _spread(before: FloatArray, now: FloatArray) -> dict[str, tuple[float, float]]:
+    """Return the share of rows in each tenth of confidence, shape (rows,) each, by the tenth's bounds."""
+    edges = np.linspace(0, 1, BINS + 1)
+    shares = [np.histogram(np.minimum(sample, 1), edges)[0] / len(sample) for sample in (before, now)]
+    names = [f"{low:.1f} to {high:.1f}" for low, high in pairwise(edges)]
+    return {name: (float(b), float(n)) for name, b, n in zip(names, *shares, strict=True)}
 
 
 def _interval(correct: Flags) -> str:

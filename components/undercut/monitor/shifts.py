@@ -5,6 +5,7 @@ seen is one among the shuffled. The p-value counts it in, (1 + as large) / (1 + 
 errs to the low side (Phipson & Smyth 2010).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float32]
 KERNEL_ROWS = 500  # of each sample: the kernel is quadratic in them
+BLOCK_WEIGHTS = 4_000_000  # held at once, 4 bytes each: all shuffles that the settings allow would be gigabytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +89,8 @@ def kernel_shift(first: Matrix, second: Matrix, permutations: int, seed: int) ->
     square = (both**2).sum(axis=1)
     distances = np.maximum(square[:, None] + square[None] - 2 * both @ both.T, 0)
     kernel = np.exp(-distances / max(float(np.median(distances)), 1e-9))
-    weights = _weights(len(first), len(both), permutations, generator)
-    values = np.einsum("pn,pn->p", weights @ kernel, weights)
+    blocks = _weights(len(first), len(both), permutations, generator)
+    values = np.concatenate([np.einsum("pn,pn->p", weights @ kernel, weights) for weights in blocks])
     return Shift(statistic=float(values[0]), p_value=_p_value(values))
 
 
@@ -125,18 +127,20 @@ def _some(sample: Matrix, generator: np.random.Generator) -> Matrix:
     return sample[generator.permutation(len(sample))[:KERNEL_ROWS]]
 
 
-def _weights(first: int, rows: int, permutations: int, generator: np.random.Generator) -> Matrix:
-    """Return weights that take the difference of means, shape (1 + permutations, rows): as it is, then shuffled."""
+def _weights(first: int, rows: int, permutations: int, generator: np.random.Generator) -> Iterator[Matrix]:
+    """Yield weights that take the difference of means, shape (some, rows): as it is, then shuffled, in blocks."""
     weights = np.full(rows, -1 / (rows - first), np.float32)
     weights[:first] = 1 / first
-    shuffled = generator.permuted(np.tile(weights, (permutations, 1)), axis=1)
-    return np.concatenate([weights[None], shuffled])
+    yield weights[None]
+    block = max(1, BLOCK_WEIGHTS // rows)
+    for start in range(0, permutations, block):
+        yield generator.permuted(np.tile(weights, (min(block, permutations - start), 1)), axis=1)
 
 
 def _differences(figures: Matrix, first: int, permutations: int, seed: int) -> Matrix:
     """Return the difference of the samples' means, shape (1 + permutations, columns): as it is, then shuffled."""
-    weights = _weights(first, len(figures), permutations, np.random.default_rng([seed, 1]))
-    return np.asarray(weights @ figures, np.float32)
+    blocks = _weights(first, len(figures), permutations, np.random.default_rng([seed, 1]))
+    return np.concatenate([np.asarray(weights @ figures, np.float32) for weights in blocks])
 
 
 def _p_value(values: Matrix) -> float:

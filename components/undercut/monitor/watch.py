@@ -60,6 +60,7 @@ def monitor(data: Path, output: Path, config: MonitorConfig, candidates: Candida
         "champion": champion and {"version": champion.number, "model": champion.digest, "tags": dict(champion.tags)},
         "changed": decision.changed,
         "reason": decision.reason,
+        "minimum_new_rows": config.minimum_new_rows,
         "significance": config.significance,
         "correction": "Holm (1979)",
         "tests": [],

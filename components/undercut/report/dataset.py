@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from undercut.artifacts import SPLITS
+from undercut.artifacts import SPLITS, Manifest
 from undercut.registry import shown
-from undercut.report.reading import Run
 
 
-def data_card(run: Run) -> dict[str, Any]:
+def data_card(card: Manifest) -> dict[str, Any]:
     """Return what the section shows of ``dataset.json``; addresses lose their passwords."""
-    card = run.data
     return {
         "sources": [source | {"uri": shown(source["uri"])} for source in card["sources"]],
         "read": card["rows_read"],

@@ -15,7 +15,8 @@ Row = Mapping[str, Any]
 class Sources:
     """The folders of a run's artifacts; those of stages that the run does without are None.
 
-    ``base`` is transfer's model, ``scratch`` pretrain's, ``tuning`` the search for hyperparameters.
+    ``base`` is transfer's model, ``scratch`` pretrain's, ``tuning`` the search for hyperparameters, ``monitoring`` what
+    monitor saw before the training.
     """
 
     data: Path
@@ -28,6 +29,7 @@ class Sources:
     base: Path | None = None
     scratch: Path | None = None
     tuning: Path | None = None
+    monitoring: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class Run:
     base: artifacts.Manifest | None
     scratch: artifacts.Manifest | None
     tuning: artifacts.Manifest | None
+    monitoring: artifacts.Manifest | None
 
     @property
     def rows(self) -> list[Row]:
@@ -120,6 +123,7 @@ def read(sources: Sources) -> Run:
         base=_optional(sources.base, artifacts.MODEL),
         scratch=_optional(sources.scratch, artifacts.MODEL),
         tuning=_optional(sources.tuning, artifacts.TUNING),
+        monitoring=_optional(sources.monitoring, artifacts.MONITORING),
     )
 
 

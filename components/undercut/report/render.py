@@ -15,15 +15,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from undercut import events, wording
+from undercut import artifacts, events, wording
+from undercut.errors import ConfigurationError
 from undercut.report import choice, conditions, dataset, differences, pretraining, provenance, spending
 from undercut.report.comparisons import compared, comparisons
+from undercut.report.monitoring import monitoring
 from undercut.report.price_plot import price_plot
 from undercut.report.quality import quality
 from undercut.report.reading import Run, Sources, read
 from undercut.report.tuning import tuning
 
-__all__ = ["Sources", "write_report"]
+__all__ = ["Sources", "write_page", "write_report", "write_unchanged"]
 
 TEMPLATES = Path(__file__).with_name("templates")
 FORMATS = ("money", "times", "size", "duration", "milliseconds", "quantity", "percent")
@@ -37,6 +39,27 @@ SCRIPT = """document.querySelector("nav").addEventListener("click", (event) => {
 WIDE, NARROW = (860.0, 440.0), (364.0, 380.0)
 
 
+def write_page(given: Mapping[str, Path], page: Path) -> None:
+    """Write the report of a run that trained, or of one in which there was nothing to train for.
+
+    Args:
+        given: the run's artifacts by name, those of :class:`Sources`; the candidates are in the selection.
+        page: the HTML file.
+
+    Raises:
+        ConfigurationError: an artifact is missing, or a folder does not hold what it should.
+    """
+    trained = {"teacher", "profiles", "selection"}
+    needed = trained if trained & given.keys() else {"monitoring"}
+    if missing := needed - given.keys():
+        raise ConfigurationError("report", f"no {', '.join(sorted(missing))}", f"{', '.join(sorted(needed))} and data")
+    if needed == trained:
+        cards = tuple(sorted((given["selection"] / "candidates").iterdir()))
+        write_report(Sources(models=cards, evaluations=cards, **given), page)
+    else:
+        write_unchanged(given["data"], given["monitoring"], page)
+
+
 def write_report(sources: Sources, page: Path) -> None:
     """Write the report of a run.
 
@@ -47,7 +70,36 @@ def write_report(sources: Sources, page: Path) -> None:
     Raises:
         ConfigurationError: a folder does not hold what it should.
     """
-    html = environment().get_template("report.html").render(content(read(sources)))
+    _write("report.html", content(read(sources)), page)
+
+
+def write_unchanged(data: Path, monitoring_folder: Path, page: Path) -> None:
+    """Write the page of a run in which monitor found nothing to train for: what it looked at, and the data.
+
+    Args:
+        data: the dataset.
+        monitoring_folder: monitor's artifact.
+        page: the HTML file.
+
+    Raises:
+        ConfigurationError: a folder does not hold what it should.
+    """
+    seen = artifacts.load(monitoring_folder, artifacts.MONITORING)
+    last = seen["ledger"][-1] if seen["ledger"] else None
+    shown = {
+        "monitoring": monitoring(seen),
+        "data": dataset.data_card(artifacts.load(data, artifacts.DATASET)),
+        "ended": datetime.fromtimestamp(last["started"] + last["seconds"], UTC) if last else None,
+    }
+    _write("unchanged.html", shown, page)
+
+
+def _write(template: str, shown: Mapping[str, Any], page: Path) -> None:
+    script = {
+        "script": Markup(SCRIPT),
+        "script_digest": base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+    }
+    html = environment().get_template(template).render({**shown, **script})
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html, encoding="utf-8")
     events.message(f"the report: {wording.size(page.stat().st_size)} of HTML")
@@ -74,8 +126,6 @@ def content(run: Run) -> Mapping[str, Any]:
     sizes = (WIDE, NARROW) if run.running else ()
     until_choice = spending.until_choice(run, entries)
     return {
-        "script": Markup(SCRIPT),
-        "script_digest": base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
         "selection": run.selection,
         "metric": metric,
         "unit": choice.unit(run),
@@ -84,6 +134,7 @@ def content(run: Run) -> Mapping[str, Any]:
         "misses": choice.misses(run) if chosen is None else [],
         "lost": [row for row in run.rows if row["verdict"] == "lost"],
         "plots": [price_plot(run.running, run.selection["bar"], metric, *size) for size in sizes],
+        "monitoring": run.monitoring and monitoring(run.monitoring),
         "comparisons": comparisons(run),
         "compared": compared(run),
         "hosted": choice.hosted(run, until_choice),
@@ -92,7 +143,7 @@ def content(run: Run) -> Mapping[str, Any]:
         "totals": totals,
         "decimals": spending.decimals(totals["usd"]),
         "ended": datetime.fromtimestamp(totals["ended"], UTC) if entries else None,
-        "data": dataset.data_card(run),
+        "data": dataset.data_card(run.data),
         "quality": quality(run, shown) if shown else None,
         "languages": conditions.languages(run),
         "typing": conditions.typing(run),

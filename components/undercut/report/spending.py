@@ -14,13 +14,13 @@ def ledger(run: Run) -> Spent:
     """Return every step up to this one in order of start, with ``usd`` and its ``share`` of the cost.
 
     The selection priced the steps that led to it by way of artifacts. Itself, the deployment, and what came in
-    beside (a search, whose hyperparameters are values; a model that no candidate is made of) are priced here,
+    beside (a search, whose hyperparameters are values; a model that no candidate is made of; monitor) are priced here,
     by the same price book.
     """
     priced: Spent = [dict(entry) for entry in run.selection["costs"]]
     book = costs.PriceBook(devices=run.selection["devices"], hosted=())
     known = {entry["id"] for entry in priced}
-    manifests = (run.selection, run.deployment, run.base, run.scratch, run.tuning)
+    manifests = (run.selection, run.deployment, run.base, run.scratch, run.tuning, run.monitoring)
     for entry in costs.merge(manifest["ledger"] for manifest in manifests if manifest):
         if entry["id"] not in known:
             gpu_seconds = entry["seconds"] * entry["gpus"]
