@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -115,7 +116,10 @@ def test_the_body_is_what_was_asked_for() -> None:
     amounts = {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "4"}
     assert trainer["resourcesPerNode"] == {"requests": amounts, "limits": amounts}
     assert spec["activeDeadlineSeconds"] == 48 * 3600
-    (job,) = spec["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    (patch,) = spec["runtimePatches"]
+    # Trainer 2.3's webhook asks for a domain and a path here, which the schema does not say.
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9/._-]+", patch["manager"])
+    (job,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     pod = job["template"]["spec"]["template"]
     assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
     assert pod["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"

@@ -10,6 +10,8 @@ RUNTIME = "undercut-train"
 # The runtime's ReplicatedJob and its container, by Trainer's convention.
 NODE = "node"
 MANAGER = "undercut"
+# Who patches the runtime: Trainer's webhook refuses a name that is no domain with a path.
+PATCHER = "undercut/step"
 # A TrainJob ends after so long, where UNDERCUT_LONGEST_HOURS says nothing else: as long as a step and its retries.
 LONGEST_HOURS = "48"
 # Variables of the step that its workers get too. None is a secret: those come by the runtime's envFrom, and the
@@ -104,4 +106,4 @@ def _patch(wanted: Resources, labels: Mapping[str, str], spot: bool) -> dict[str
     annotations = NO_SIDECAR if spot else {**NO_SIDECAR, **KEEP}
     template = {"metadata": {"labels": {**labels, **NO_SIDECAR}, "annotations": annotations}, "spec": pod}
     job = {"name": NODE, "template": {"spec": {"template": template}}}
-    return {"manager": MANAGER, "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}}}
+    return {"manager": PATCHER, "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}}}
