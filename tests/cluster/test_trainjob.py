@@ -211,6 +211,8 @@ def test_the_log_is_repeated_once_over_breaks_and_restarts(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("UNDERCUT_EVENTS", str(tmp_path / "events"))
+    monkeypatch.setattr(events, "_task", {})
+    events.begin("t-2", "finetune", "")
     log = trainjob_log.NodeLog(kubernetes.CoreV1Api(kubernetes_api.connect()), NAMESPACE, "j")
     log.repeat()
     assert log.phase() == "waiting for its pods"
@@ -223,8 +225,10 @@ def test_the_log_is_repeated_once_over_breaks_and_restarts(
         requests.post(cluster.url + PODS, json=content, timeout=30).raise_for_status()
 
     pod("a")
-    event = json.dumps({"time": 5.0, "task": "t", "step": "finetune", "type": "progress", "done": 1, "total": 2})
+    content = {"time": 5.0, "task": "t-1", "step": "finetune", "type": "progress", "done": 1, "message": "a\u2028b"}
+    event = json.dumps(content, ensure_ascii=False)
     cluster.logs["a"] = [("2026-01-01T00:00:01Z", "one"), ("2026-01-01T00:00:02Z", event)]
+    cluster.logs["a"] += [("2026-01-01T00:00:02Z", " 10%|#\r 20%|##"), ("unable", "to retrieve container logs")]
     log.repeat()
     cluster.denied.add(("GET", "pods"))
     log.repeat()
@@ -235,9 +239,9 @@ def test_the_log_is_repeated_once_over_breaks_and_restarts(
     pod("b")
     cluster.logs["b"] = [("2026-01-01T00:00:00Z", "again")]
     log.repeat()
-    assert capsys.readouterr().err.splitlines() == ["one", "two", '{"time": torn', "again"]
-    written = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
-    assert [w for w in written if w["type"] == "progress"] == [json.loads(event)]
+    assert capsys.readouterr().err.split("\n")[:-1] == ["one", " 10%|#\r 20%|##", "two", '{"time": torn', "again"]
+    written = [json.loads(line) for line in (tmp_path / "events").read_text().split("\n")[:-1]]
+    assert [w for w in written if w["type"] == "progress"] == [{**content, "detail": "", "task": "t-2"}]
     assert [w["message"] for w in written if w["type"] == "message"] == [
         "the log of node 0 cannot be read right now: ApiException"
     ]

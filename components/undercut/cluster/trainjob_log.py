@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import time
 from collections import deque
@@ -15,6 +16,11 @@ from undercut import events
 from undercut.cluster.trainjob_body import NODE
 
 KEPT_LINES = 40
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT")
+
+
+def _own() -> dict[str, str]:
+    return {name: value for name, value in events.current().items() if value}
 
 
 class NodeLog:
@@ -76,7 +82,9 @@ class NodeLog:
             events.message(f"the log of node 0 cannot be read right now: {error.__class__.__name__}")
             return
         self._read = started
-        stamped = [line.partition(" ") for line in text.splitlines()]
+        # Only a line feed ends a line: a progress bar's carriage returns and a text's own separators do not. What
+        # has no time is the kubelet's word and not the pod's.
+        stamped = [line.partition(" ") for line in text.split("\n") if _STAMP.match(line)]
         for _, _, words in (line for line in stamped if line[0] > self._last):
             self._repeat_line(words)
         self._last = max([self._last, *(stamp for stamp, _, _ in stamped)])
@@ -88,7 +96,8 @@ class NodeLog:
             except ValueError:  # a line that another process wrote into
                 event = None
             if isinstance(event, dict) and "type" in event:
-                events.emit(event.pop("type"), **event)
+                # As this step's own: the job may be that of an earlier attempt, which had another name.
+                events.emit(event.pop("type"), **{**event, **_own()})
                 return
         self._lines.append(words)
         print(words, file=sys.stderr)
