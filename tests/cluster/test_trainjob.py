@@ -183,12 +183,52 @@ def test_a_retry_adopts_the_job_and_makes_it_its_own(cluster: Cluster, monkeypat
     assert again.follow() == ""
 
 
-def test_a_job_that_failed_before_is_made_anew(cluster: Cluster) -> None:
+def test_a_job_that_failed_before_is_made_anew_once_its_jobset_is_gone(cluster: Cluster) -> None:
     job().create()
     cluster.set_status("undercut-finetune-1", "Failed")
     again = job()
     assert not again.adopt()
     assert cluster.jobs() == []
+    assert cluster.deletions == ["Foreground"]
+    cluster.denied.add(("DELETE", "trainjobs"))
+    job().create()
+    cluster.set_status("undercut-finetune-1", "Failed")
+    with pytest.raises(ConfigurationError, match="the right to delete it"):
+        job().adopt()
+
+
+def test_a_job_that_ends_with_its_pod_while_it_is_adopted_is_made_anew(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes collects it before the new pod owns it, or right after it has looked at the owner."""
+    job().create()
+    again = job()
+    again._body["metadata"]["ownerReferences"][0]["uid"] = "uid-2"
+    patch = again._api.patch_namespaced_custom_object
+
+    def collected_first(**arguments: Any) -> Any:
+        requests.delete(f"{cluster.url}{JOBS}/undercut-finetune-1", timeout=30)
+        return patch(**arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(again._api, "patch_namespaced_custom_object", collected_first)
+        assert not again.adopt()
+    job().create()
+    assert again.adopt()
+    requests.delete(f"{cluster.url}{JOBS}/undercut-finetune-1", timeout=30)
+    assert again.follow() is None
+    assert not again.adopt()
+    again.create()
+    requests.delete(f"{cluster.url}{JOBS}/undercut-finetune-1", timeout=30)
+    with pytest.raises(RuntimeError, match="was deleted while the step followed it"):
+        again.follow()
+
+
+def test_a_webhooks_refusal_is_no_lack_of_rights(cluster: Cluster) -> None:
+    cluster.denied.add(("POST", "trainjobs"))
+    cluster.denial = 'admission webhook "validator.trainjob.trainer.kubeflow.org" denied the request: no runtime'
+    with pytest.raises(ConfigurationError, match=r"denied the request: no runtime'.*Kubeflow Trainer and its"):
+        job().create()
 
 
 def test_a_job_that_vanishes_is_no_success(cluster: Cluster) -> None:

@@ -38,6 +38,8 @@ class Cluster:
         self.requests: list[tuple[str, str, float]] = []
         self.logs: dict[str, list[tuple[str, str]]] = {}
         self.denied: set[tuple[str, str]] = set()
+        self.denial = 'trainjobs.trainer.kubeflow.org is forbidden: User "undercut-runner" cannot create it'
+        self.deletions: list[str] = []
         self._loop = asyncio.new_event_loop()
         self._started, self._stop = threading.Event(), asyncio.Event()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), daemon=True)
@@ -93,8 +95,9 @@ class Emulator(KubernetesEmulator):
             request.method.value,
             request.url.path.partition(f"/{NAMESPACE}/")[2].partition("/")[0],
         ) in self.cluster.denied:
-            message = 'trainjobs.trainer.kubeflow.org is forbidden: User "undercut-runner" cannot create it'
-            raise KubernetesError(status=403, reason="Forbidden", message=message)
+            raise KubernetesError(status=403, reason="Forbidden", message=self.cluster.denial)
+        if request.method.value == "DELETE" and (policy := request.params.get("propagationPolicy")):
+            self.cluster.deletions.append(policy)
         if found := re.fullmatch(rf"{PODS}/([^/]+)/log", request.url.path):
             lines = self.cluster.logs.get(found[1], [])
             return web.Response(text="".join(f"{stamp} {line}\n" for stamp, line in lines))
