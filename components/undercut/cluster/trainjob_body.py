@@ -14,6 +14,9 @@ MANAGER = "undercut"
 PATCHER = "undercut/step"
 # A TrainJob ends after so long, where UNDERCUT_LONGEST_HOURS says nothing else: as long as a step and its retries.
 LONGEST_HOURS = "48"
+# How long a node waits for the first one, which may still wait for a machine or its image; torchrun's own 600 s make
+# nodes fail, and use up the restart, while an autoscaler works.
+MEETING_SECONDS = 3600
 # Variables of the step that its workers get too. None is a secret: those come by the runtime's envFrom, and the
 # user's own token by a reference.
 HANDED_ON = ("UNDERCUT_RUN_ID", "UNDERCUT_NODE", "UNDERCUT_CHECKPOINTS", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
@@ -62,7 +65,7 @@ def body(name: str, training: str, worker: str, wanted: Resources, environment: 
             "trainer": {
                 "image": environment["UNDERCUT_IMAGE"],
                 "command": ["torchrun"],
-                "args": ["--module", "undercut.worker", worker],
+                "args": [f"--rdzv-conf=timeout={MEETING_SECONDS}", "--module", "undercut.worker", worker],
                 "numNodes": wanted.nodes,
                 "numProcPerNode": wanted.processes_per_node,
                 "resourcesPerNode": _resources(wanted),
