@@ -264,6 +264,10 @@ def test_the_log_is_repeated_once_over_breaks_and_restarts(
         content = {"metadata": metadata, "status": {"phase": "Running"}}
         requests.post(cluster.url + PODS, json=content, timeout=30).raise_for_status()
 
+    cluster.terminating.add("old")
+    pod("old")
+    cluster.logs["old"] = [("2026-01-01T00:00:00Z", "of a job that was deleted")]
+    log.repeat()
     pod("a")
     content = {"time": 5.0, "task": "t-1", "step": "finetune", "type": "progress", "done": 1, "message": "a\u2028b"}
     event = json.dumps(content, ensure_ascii=False)
@@ -275,11 +279,20 @@ def test_the_log_is_repeated_once_over_breaks_and_restarts(
     cluster.denied.clear()
     cluster.logs["a"] += [("2026-01-01T00:00:03Z", "two"), ("2026-01-01T00:00:03Z", '{"time": torn')]
     log.repeat()
+    cluster.terminating.add("a")  # one that is followed is read to its end
+    cluster.logs["a"] += [("2026-01-01T00:00:04Z", "three")]
     log.repeat()
     pod("b")
     cluster.logs["b"] = [("2026-01-01T00:00:00Z", "again")]
     log.repeat()
-    assert capsys.readouterr().err.split("\n")[:-1] == ["one", " 10%|#\r 20%|##", "two", '{"time": torn', "again"]
+    assert capsys.readouterr().err.split("\n")[:-1] == [
+        "one",
+        " 10%|#\r 20%|##",
+        "two",
+        '{"time": torn',
+        "three",
+        "again",
+    ]
     written = [json.loads(line) for line in (tmp_path / "events").read_text().split("\n")[:-1]]
     assert [w for w in written if w["type"] == "progress"] == [{**content, "detail": "", "task": "t-2"}]
     assert [w["message"] for w in written if w["type"] == "message"] == [

@@ -43,6 +43,7 @@ class Cluster:
         self.denied: set[tuple[str, str]] = set()
         self.denial = 'trainjobs.trainer.kubeflow.org is forbidden: User "undercut-runner" cannot create it'
         self.deletions: list[str] = []
+        self.terminating: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._started, self._stop = threading.Event(), asyncio.Event()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), daemon=True)
@@ -81,6 +82,11 @@ class Cluster:
         found: list[dict[str, Any]] = requests.get(self.url + JOBS, timeout=30).json()["items"]
         return found
 
+    def pods(self, job: str) -> list[str]:
+        selector = {"labelSelector": f"jobset.sigs.k8s.io/jobset-name={job}"}
+        found = requests.get(self.url + PODS, params=selector, timeout=30).json()["items"]
+        return [pod["metadata"]["name"] for pod in found]
+
     def set_status(self, job: str, kind: str, message: str = "") -> None:
         condition = {"type": kind, "status": "True", "reason": kind, "message": message, "lastTransitionTime": now()}
         change = {"status": {"conditions": [condition]}}
@@ -112,7 +118,10 @@ class Emulator(KubernetesEmulator):
         """Return the pods with these labels, which kmock does not look at."""
         wanted = dict(part.split("=") for part in selector.split(",") if part)
         pods = [o.raw for (kind, _, _), o in self.objects.items() if kind.plural == "pods" and not o.deleted]
-        return [p for p in pods if wanted.items() <= p["metadata"].get("labels", {}).items()]
+        found = [p for p in pods if wanted.items() <= p["metadata"].get("labels", {}).items()]
+        ends = {"deletionTimestamp": now()}
+        leaving = self.cluster.terminating
+        return [{**p, "metadata": p["metadata"] | (ends if p["metadata"]["name"] in leaving else {})} for p in found]
 
 
 class Trainer:
@@ -134,6 +143,8 @@ class Trainer:
                 for process in self.processes[name]:
                     process.terminate()  # to the container's first process, as a kubelet does
                 self.deleted += self.processes.pop(name)
+                for pod in self.cluster.pods(name):
+                    requests.delete(f"{self.cluster.url}{PODS}/{pod}", timeout=30).raise_for_status()
             for name, job in jobs.items():
                 if name not in self.processes and not job.get("status"):
                     self._start(name, job)

@@ -60,6 +60,8 @@ class NodeLog:
             pods = self._api.list_namespaced_pod(
                 self._namespace, label_selector=self._selector, _request_timeout=30
             ).items
+            # Of a job that was deleted just now, of the same name, the pods may still be storing their last step.
+            pods = [p for p in pods if p.metadata.uid == self._uid or not p.metadata.deletion_timestamp]
             if not pods:
                 return
             self._pod = max(pods, key=lambda pod: str(pod.metadata.creation_timestamp or ""))
