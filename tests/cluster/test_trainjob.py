@@ -257,11 +257,13 @@ def test_the_log_is_repeated_once_over_breaks_and_restarts(
     log.repeat()
     assert log.phase() == "waiting for its pods"
 
-    def pod(name: str) -> None:
+    def pod(name: str, node: int = 0, **ended: Any) -> None:
         labels = {"jobset.sigs.k8s.io/jobset-name": "j", "jobset.sigs.k8s.io/replicatedjob-name": "node"}
-        labels["batch.kubernetes.io/job-completion-index"] = "0"
+        labels["batch.kubernetes.io/job-completion-index"] = str(node)
         metadata = {"name": name, "namespace": NAMESPACE, "uid": name, "labels": labels, "creationTimestamp": now()}
-        content = {"metadata": metadata, "status": {"phase": "Running"}}
+        state = {"name": "node", "image": "i", "imageID": "i", "ready": False, "restartCount": 0}
+        states = [{**state, "state": {"terminated": ended}}] if ended else []
+        content = {"metadata": metadata, "status": {"phase": "Running", "containerStatuses": states}}
         requests.post(cluster.url + PODS, json=content, timeout=30).raise_for_status()
 
     cluster.terminating.add("old")
@@ -299,6 +301,8 @@ def test_the_log_is_repeated_once_over_breaks_and_restarts(
         "the log of node 0 cannot be read right now: ApiException"
     ]
     assert log.phase() == "node 0 is running"
+    pod("c", node=1, reason="OOMKilled", exitCode=137)
+    assert log.last_words().splitlines()[0] == "node 1: OOMKilled, exit code 137"
 
 
 @pytest.mark.slow
@@ -394,8 +398,8 @@ def test_a_training_that_is_refused_or_fails_says_why(
         outputs = {n: Place(tmp_path / n, f"minio://mlpipeline/2/{n}") for n in ("output", "adapter")}
         with pytest.raises(
             RuntimeError,
-            match=r"failed: jobset failed(.|\n)*node: Error, exit code 1(.|\n)*These credentials may not read it",
+            match=r"failed: jobset failed(.|\n)*node 0: Error, exit code 1(.|\n)*These credentials may not read it",
         ):
-            trainjob.run("finetune", parse_resources({"nodes": 2}), inputs, outputs, config)
+            trainjob.run("finetune", parse_resources({"nodes": 1}), inputs, outputs, config)
     finally:
         trainer.close()

@@ -16,6 +16,7 @@ from undercut import events
 from undercut.cluster.trainjob_body import NODE
 
 KEPT_LINES = 40
+_INDEX = "batch.kubernetes.io/job-completion-index"
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT")
 
 
@@ -34,10 +35,8 @@ class NodeLog:
 
     def __init__(self, api: kubernetes.CoreV1Api, namespace: str, job: str) -> None:
         self._api, self._namespace = api, namespace
-        self._selector = (
-            f"jobset.sigs.k8s.io/jobset-name={job},jobset.sigs.k8s.io/replicatedjob-name={NODE},"
-            "batch.kubernetes.io/job-completion-index=0"
-        )
+        self._nodes = f"jobset.sigs.k8s.io/jobset-name={job},jobset.sigs.k8s.io/replicatedjob-name={NODE}"
+        self._first = f"{self._nodes},{_INDEX}=0"
         self._pod: Any = None
         self._uid, self._last, self._read = "", "", 0.0
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -57,9 +56,7 @@ class NodeLog:
     def repeat(self) -> None:
         """Report what was written since the last time; nothing, if the log cannot be had right now."""
         try:
-            pods = self._api.list_namespaced_pod(
-                self._namespace, label_selector=self._selector, _request_timeout=30
-            ).items
+            pods = self._api.list_namespaced_pod(self._namespace, label_selector=self._first, _request_timeout=30).items
             # Of a job that was deleted just now, of the same name, the pods may still be storing their last step.
             pods = [p for p in pods if p.metadata.uid == self._uid or not p.metadata.deletion_timestamp]
             if not pods:
@@ -105,9 +102,16 @@ class NodeLog:
         print(words, file=sys.stderr)
 
     def last_words(self) -> str:
-        """Return why the pod ended, as Kubernetes and the pod itself tell it."""
+        """Return which nodes failed and why, as Kubernetes tells it, and what node 0 said last."""
         words = []
-        for state in (self._pod.status.container_statuses or []) if self._pod else []:
-            if ended := state.state.terminated:
-                words.append(f"{state.name}: {ended.reason}, exit code {ended.exit_code} {ended.message or ''}".strip())
+        try:
+            pods = self._api.list_namespaced_pod(self._namespace, label_selector=self._nodes, _request_timeout=30).items
+        except (ApiException, HTTPError):
+            pods = [self._pod] if self._pod else []
+        for pod in pods:
+            for state in pod.status.container_statuses or []:
+                if (ended := state.state.terminated) and ended.exit_code:
+                    node = pod.metadata.labels.get(_INDEX, "")
+                    why = f"{ended.reason}, exit code {ended.exit_code} {ended.message or ''}".strip()
+                    words.append(f"node {node}: {why}")
         return "\n".join([*words, *self._lines])
