@@ -78,6 +78,25 @@ def component(folder: Path) -> Path:
     return folder / "finetune.yaml"
 
 
+def task(folder: Path, data: Path, base: Path, nodes: int) -> Task:
+    """Return a task whose data is in the store, where KFP's launcher has it too: under ``minio`` beside ``folder``."""
+    folder.mkdir()
+    bucket = folder.parent / "minio" / BUCKET
+    if not bucket.exists():
+        bucket.mkdir(parents=True)
+        (bucket / "data").symlink_to(data)
+        folders.upload(data, f"s3://{BUCKET}/data")
+    arguments: dict[str, Any] = {"base_model": str(base), "epochs": 20, "patience": 20, "learning_rate": 3e-4}
+    arguments |= {"batch_tokens": 128, "train_embeddings": True, "checkpoint_seconds": 3600.0}
+    return Task(
+        component=component(folder),
+        arguments={**arguments, "resources": {"nodes": float(nodes), "cpu": "1"}},
+        inputs={"data": bucket / "data"},
+        outputs=bucket / "artifacts" / RUN / folder.name,
+        mount=bucket.parent,
+    )
+
+
 @pytest.mark.parametrize(("nodes", "spot"), [(2, ""), (1, "1")])
 def test_a_step_that_loses_its_pods_ends_with_the_same_weights(
     cluster: Cluster,
@@ -90,28 +109,12 @@ def test_a_step_that_loses_its_pods_ends_with_the_same_weights(
     spot: str,
 ) -> None:
     """The first pod is told to end, and its workers store the last step; the second vanishes, and the third adopts."""
-    mount = tmp_path / "minio"
-    data = mount / BUCKET / "data"
-    data.parent.mkdir(parents=True)
-    data.symlink_to(small_data)
-    folders.upload(small_data, f"s3://{BUCKET}/data")
-    arguments: dict[str, Any] = {"base_model": str(tiny_base), "epochs": 20, "patience": 20, "learning_rate": 3e-4}
-    arguments |= {"batch_tokens": 128, "train_embeddings": True, "checkpoint_seconds": 3600.0}
-    arguments |= {"resources": {"nodes": float(nodes), "cpu": "1"}}
-
-    def task(folder: Path) -> Task:
-        folder.mkdir()
-        outputs = mount / BUCKET / "artifacts" / RUN / folder.name
-        return Task(
-            component=component(folder), arguments=arguments, inputs={"data": data}, outputs=outputs, mount=mount
-        )
-
     whole, lost = (tmp_path / name for name in ("whole", "lost"))
-    undisturbed = task(whole)
+    undisturbed = task(whole, small_data, tiny_base, nodes)
     with running(undisturbed.start(whole / "disk", pod(cluster, weed, whole, 0, spot), whole / "log")) as process:
         assert process.wait() == 0, (whole / "log").read_text()[-3000:]
 
-    again = task(lost)
+    again = task(lost, small_data, tiny_base, nodes)
     log = lost / "log"
     with running(again.start(lost / "disk-1", pod(cluster, weed, lost, 1, spot), log)) as process:
         wait_for_step(lost, 1, process)
@@ -119,7 +122,9 @@ def test_a_step_that_loses_its_pods_ends_with_the_same_weights(
         assert process.wait() == -signal.SIGKILL
     assert len(cluster.jobs()) == 1, "the deletion is the first act"
     ended = time.monotonic()
-    for worker in list(trainer.deleted):
+    while len(trainer.deleted) < nodes:
+        time.sleep(0.1)
+    for worker in trainer.deleted:
         worker.wait(30)
     print(f"\n{nodes} nodes: {len(trainer.deleted)} ended {time.monotonic() - ended:.1f} s after the step")
     with running(again.start(lost / "disk-2", pod(cluster, weed, lost, 2, spot), log)) as process:
@@ -139,9 +144,25 @@ def test_a_step_that_loses_its_pods_ends_with_the_same_weights(
         if "was stored" in line and "ended by request" in line
     ]
     assert stored, "the workers were to store their last step"
-    assert resumed.split()[3] in stored[0].partition("the checkpoint of step ")[2].split()[0]
+    assert resumed.split()[3] == stored[0].partition("the checkpoint of step ")[2].split()[0]
     one, two = (artifacts.verify(t.output("model"), artifacts.MODEL) for t in (undisturbed, again))
     assert two["files"]["model.safetensors"] == one["files"]["model.safetensors"]
     assert {done.attempt for done in steps_done(read_events(lost))} == {1, 2, 3}
     assert_secret_nowhere(weed, lost)
     assert SECRET not in str(cluster.jobs())
+
+
+def test_the_node_that_is_taken_ends_before_the_others(
+    cluster: Cluster, weed: Weed, trainer: Trainer, small_data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """By it Kubernetes knows that the job was disturbed, and did not fail: such restarts are not counted."""
+    folder = tmp_path / "taken"
+    step = task(folder, small_data, tiny_base, 2)
+    with running(step.start(folder / "disk", pod(cluster, weed, folder, 1, ""), folder / "log")) as process:
+        wait_for_step(folder, 1, process)
+        ((taken, other),) = trainer.processes.values()
+        taken.terminate()
+        assert taken.wait(60) != 0
+        assert other.poll() is None
+        assert process.wait() == 1
+    assert "node 0: Error, exit code 1" in (folder / "log").read_text()
