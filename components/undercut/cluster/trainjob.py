@@ -131,7 +131,7 @@ class Job:
                 self._delete(self._api)
 
     def _terminated(self, number: int, frame: FrameType | None) -> None:
-        did = "there is no TrainJob"
+        did = f"no TrainJob {self._name} runs"
         if self._running:
             # Not found: it may be on its way, then it is deleted when the block is left.
             self._running = not self._delete(self._last_api, timeout=0.9)
