@@ -5,6 +5,9 @@ child, with an executor input as KFP's driver writes it. The launcher has no han
 once, whereupon the container ends. So this one sends the signal on to its process group, as argoexec does, and
 kills the group 0.15 s later, which is how long a Python process was seen to live. Every exit code but 0 becomes 1.
 A retry is the same task on an empty disk: another workspace, no outputs, the same names for them.
+
+Where a step is to know its artifacts by their URIs in a store too, ``mount`` is the folder in the place of ``/minio``,
+under which KFP has the paths of ``minio://`` artifacts.
 """
 
 import json
@@ -20,6 +23,12 @@ from pathlib import Path
 from typing import Any
 
 GRACE_SECONDS = 0.15
+# Run by the step's interpreter at its start.
+MOUNTED = """
+import os
+from kfp.dsl.types import artifact_types
+artifact_types._MINIO_LOCAL_MOUNT_PREFIX = os.environ["MINIO_FOLDER"]
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +39,10 @@ class Task:
     arguments: Mapping[str, Any]
     inputs: Mapping[str, Path]
     outputs: Path
+    mount: Path | None = None
+
+    def _uri(self, path: Path) -> str:
+        return f"minio://{path.relative_to(self.mount)}" if self.mount else str(path)
 
     def _spec(self) -> tuple[dict[str, Any], dict[str, Any]]:
         import yaml
@@ -55,13 +68,13 @@ class Task:
             "inputs": {
                 "parameterValues": {**defaults, **self.arguments},
                 "artifacts": {
-                    n: {"artifacts": [{"name": n, "type": schemas[n], "uri": str(p), "metadata": {}}]}
+                    n: {"artifacts": [{"name": n, "type": schemas[n], "uri": self._uri(p), "metadata": {}}]}
                     for n, p in self.inputs.items()
                 },
             },
             "outputs": {
                 "artifacts": {
-                    n: {"artifacts": [{"name": n, "type": a["artifactType"], "uri": str(self.output(n))}]}
+                    n: {"artifacts": [{"name": n, "type": a["artifactType"], "uri": self._uri(self.output(n))}]}
                     for n, a in outputs.get("artifacts", {}).items()
                 },
                 "outputFile": str(self.outputs / "executor_output.json"),
@@ -77,6 +90,11 @@ class Task:
         given = json.dumps(self.executor_input())
         arguments = [given if argument == "{{$}}" else argument for argument in container["args"]]
         path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+        if self.mount:
+            (home.parent / "site").mkdir(exist_ok=True)
+            (home.parent / "site" / "sitecustomize.py").write_text(MOUNTED)
+            mounted = {"PYTHONPATH": str(home.parent / "site"), "MINIO_FOLDER": f"{self.mount}/"}
+            environment = {**environment, **mounted}
         with log.open("ab") as stream:
             return subprocess.Popen(
                 [sys.executable, __file__, *container["command"], *arguments],

@@ -246,14 +246,21 @@ def test_a_wrong_address_is_refused_before_training(
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_next_one_is_taken_earlier_by_what_the_last_took(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_one_is_taken_earlier_by_what_the_last_took(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue = checkpoint_store.opened(checkpoints.store().uri).uploads  # type: ignore[union-attr]
     queue.lag_seconds = math.inf  # before the first
     assert [checkpoints.due(time.monotonic() - age, 10.0) for age in (4.5, 5.5)] == [False, True]
     queue.lag_seconds = 3.0
     assert [checkpoints.due(time.monotonic() - age, 10.0) for age in (6.5, 7.5)] == [False, True]
+    assert not (tmp_path / "events.jsonl").exists()
     queue.lag_seconds = 30.0
     assert [checkpoints.due(time.monotonic() - age, 10.0) for age in (4.5, 5.5)] == [False, True]
+    (slow,) = messages(tmp_path)
+    assert (
+        slow == "a checkpoint took 30 s to be stored: a lost machine may cost more than 10 s, raise checkpoint_seconds"
+    )
     assert not checkpoints.due(0.0, 0.0)
     monkeypatch.delenv("UNDERCUT_CHECKPOINTS")
     assert [checkpoints.due(time.monotonic() - age, 10.0) for age in (9.0, 11.0)] == [False, True]

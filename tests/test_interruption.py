@@ -2,14 +2,17 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from undercut import interruption
 
 from tests.attempts import (
     BUCKET,
@@ -31,6 +34,51 @@ def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
     with serving(tmp_path_factory.mktemp("weed"), SECRET) as server:
         server.bucket(BUCKET)
         yield server
+
+
+def test_who_was_not_asked_itself_lets_the_one_that_was_end_first() -> None:
+    with interruption.watched():
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(interruption.Terminated):
+            interruption.end(3)
+        assert interruption.requested(), "ended before it was asked"
+
+
+BETWEEN = """
+import sys, time, torch
+from undercut import checkpoints, interruption, workspace
+checkpoints.save(workspace.home() / "checkpoints" / "0b1d", 1, {"w": torch.zeros(4)}, {})
+assert checkpoints.flush(20)
+print("up", flush=True)
+sys.stdin.readline()
+with interruption.flushed():
+    checkpoints.save(workspace.home() / "checkpoints" / "0b1d", 2, {"w": torch.zeros(4)}, {})
+    print("saved", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_between_two_trainings_waits_for_the_store(tmp_path: Path) -> None:
+    with serving(tmp_path, SECRET) as weed:
+        client = weed.bucket(BUCKET)
+        pod = {**environment(weed, tmp_path), "UNDERCUT_HOME": str(tmp_path / "disk")}
+        command = [sys.executable, "-c", BETWEEN]
+        with running(subprocess.Popen(command, env=pod, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            weed.signal(signal.SIGSTOP)
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"saved\n"
+            process.send_signal(signal.SIGTERM)
+            time.sleep(1)
+            weed.signal(signal.SIGCONT)
+            assert process.wait(60) == 143
+            process.stdin.close()
+            process.stdout.close()
+        assert stored_steps(client, tmp_path) == [1, 2]
 
 
 # A training of a small network with steps of a twentieth of a second, whose checkpoints have so many megabytes.

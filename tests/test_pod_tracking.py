@@ -21,6 +21,7 @@ def one_step(folder: Path, name: str) -> None:
     with step(name, output=str(folder / name)):
         events.metric("train.loss", 0.5, at=1)
         events.parameters({"epochs": 3})
+        events.message("a label\u2028of two lines\x85")
         (folder / name).mkdir()
         artifacts.seal(folder / name, artifacts.MODEL, {"metrics": {"accuracy": 0.9}})
 

@@ -86,7 +86,9 @@ def due(since: float, seconds: float) -> bool:
     """Tell whether to save now, so that a loss at any moment costs ``seconds`` at most.
 
     A checkpoint protects once it is stored, so the next one is taken earlier by as long as the last ones took,
-    though never before half of the interval. The first of a process is taken after that half.
+    though never before half of the interval: where they take longer than that, it is said once, for then a loss
+    may cost more, up to twice what an upload takes and half of the interval. The first of a process is taken
+    after that half.
 
     Args:
         since: ``time.monotonic()`` after the last save.
@@ -94,6 +96,9 @@ def due(since: float, seconds: float) -> bool:
     """
     remote = store() if seconds and writes() else None
     lag = min(remote.uploads.lag_seconds, seconds / 2) if remote else 0.0
+    if remote and remote.uploads.slower_than(seconds / 2):
+        took = f"a checkpoint took {remote.uploads.lag_seconds:.0f} s to be stored"
+        events.message(f"{took}: a lost machine may cost more than {seconds:g} s, raise checkpoint_seconds")
     return bool(seconds) and time.monotonic() - since >= seconds - lag
 
 

@@ -20,6 +20,8 @@ from undercut import events
 EXIT_TERMINATED = 128 + signal.SIGTERM
 # Of the 30 seconds that a pod has by default, and torchrun gives its processes: half for what comes after.
 FLUSH_SECONDS = 15.0
+# How long a process that was not asked itself lets the one that was end before it, and with it the job as a whole.
+PEERS_SECONDS = 25.0
 
 _received: list[tuple[int, float]] = []
 
@@ -52,6 +54,25 @@ def watched() -> Iterator[None]:
         _received.clear()
 
 
+@contextlib.contextmanager
+def flushed() -> Iterator[None]:
+    """On SIGTERM while the body runs, but no loop that watches for it: wait until all is stored, then exit."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        from undercut import checkpoints
+
+        stored = checkpoints.flush(FLUSH_SECONDS)
+        raise Terminated(
+            f"ended by request outside of its steps: what was saved is {'' if stored else 'not yet '}stored"
+        )
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _note(number: int, _: FrameType | None) -> None:
     _received.append((number, time.monotonic()))
 
@@ -64,6 +85,9 @@ def requested() -> bool:
 def end(step: int) -> None:
     """End the process after the checkpoint of ``step`` was saved: wait until it is stored, then exit.
 
+    Of several processes one may have been asked alone, its node being taken. The others wait to be asked as well: the
+    first pod to end tells Kubernetes why the job did, and only the taken one's end costs none of its restarts.
+
     Raises:
         Terminated: always.
     """
@@ -75,4 +99,7 @@ def end(step: int) -> None:
     where = "saved" if checkpoints.store() is None else "stored" if stored else "saved here, but not yet stored,"
     reason = f"ended by request: the checkpoint of step {step} was {where} {took}"
     events.message(reason)
+    patience = time.monotonic() + PEERS_SECONDS
+    while not _received and time.monotonic() < patience:
+        time.sleep(0.1)
     raise Terminated(reason)

@@ -40,7 +40,9 @@ def reporting() -> Iterator[None]:
     finally:
         del os.environ["UNDERCUT_EVENTS"]
         if path.is_file():
-            _send([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()], path)
+            with path.open(encoding="utf-8") as lines:  # not splitlines: a text in an event may hold its separators
+                written = [json.loads(line) for line in lines]
+            _send(written, path)
 
 
 def _send(events: list[dict[str, Any]], path: Path) -> None:

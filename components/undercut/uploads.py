@@ -54,6 +54,7 @@ class Uploads:
         self._changed = threading.Condition()
         self._hurry_until = 0.0
         self._failures, self._failing_since = 0, 0.0
+        self._told_slow = False
         self._thread: threading.Thread | None = None
 
     def add(self, upload: Upload) -> None:
@@ -76,6 +77,12 @@ class Uploads:
                 upload.unwanted = True
             self._drop([u for u in unwanted if u is not self._running])
             self._changed.notify_all()
+
+    def slower_than(self, seconds: float) -> bool:
+        """Tell, once, that a checkpoint took longer than this to be stored though the server answered."""
+        slow = seconds < self.lag_seconds < math.inf and not self._failures and not self._told_slow
+        self._told_slow = self._told_slow or slow
+        return slow
 
     def flush(self, seconds: float) -> bool:
         """Wait until all is stored, ``seconds`` at most, trying again more often; False if something is not."""
@@ -107,7 +114,7 @@ class Uploads:
                 self._changed.notify_all()
 
     def _stored(self, upload: Upload) -> None:
-        if upload.taken:
+        if upload.taken and not self._failures:  # an outage is not how long an upload takes
             took = time.monotonic() - upload.taken
             self.lag_seconds = max(took, (took + min(self.lag_seconds, took * 3)) / 2)  # falls slowly, rises at once
         if self._failures:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from undercut import costs, distributed, events, steps, trainings, workspace
+from undercut import costs, distributed, events, interruption, steps, trainings, workspace
 from undercut.cluster import folders
 from undercut.errors import ConfigurationError
 from undercut.storage import local_path
@@ -35,7 +35,7 @@ def main(location: str) -> None:
         stopwatch = costs.Stopwatch(spec["training"], spec["detail"])
         outputs = {name: _output(uri, name) for name, uri in spec["outputs"].items()}
         try:
-            with distributed.group():
+            with interruption.flushed(), distributed.group():
                 trainings.train(spec["training"], {**inputs, **outputs}, spec["arguments"])
         except ConfigurationError as error:
             refusal = {"field": error.field, "got": error.got, "allowed": error.allowed, "remedy": error.remedy}

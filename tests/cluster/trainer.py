@@ -1,6 +1,7 @@
 """A cluster for tests: a stateful Kubernetes API over HTTP (kmock), and one thread that plays Kubeflow Trainer.
 
-For each TrainJob it makes the pod of node 0 and runs the job's own command for real, one node, on this machine.
+For each TrainJob it makes the pods of its nodes and runs the job's own command for real in each, on this machine, with
+the variables that Trainer's torch policy sets. It does not restart a failed job, as JobSet would.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from aiohttp import web
 from kmock import KubernetesEmulator, KubernetesError, Request, Server
 from undercut.cluster.trainjob_body import NODE
 
+from tests.seaweedfs import free_port
+
 NAMESPACE = "team-a"
 JOBS = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainjobs"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
@@ -38,6 +41,9 @@ class Cluster:
         self.requests: list[tuple[str, str, float]] = []
         self.logs: dict[str, list[tuple[str, str]]] = {}
         self.denied: set[tuple[str, str]] = set()
+        self.denial = 'trainjobs.trainer.kubeflow.org is forbidden: User "undercut-runner" cannot create it'
+        self.deletions: list[str] = []
+        self.terminating: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._started, self._stop = threading.Event(), asyncio.Event()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), daemon=True)
@@ -76,6 +82,11 @@ class Cluster:
         found: list[dict[str, Any]] = requests.get(self.url + JOBS, timeout=30).json()["items"]
         return found
 
+    def pods(self, job: str) -> list[str]:
+        selector = {"labelSelector": f"jobset.sigs.k8s.io/jobset-name={job}"}
+        found = requests.get(self.url + PODS, params=selector, timeout=30).json()["items"]
+        return [pod["metadata"]["name"] for pod in found]
+
     def set_status(self, job: str, kind: str, message: str = "") -> None:
         condition = {"type": kind, "status": "True", "reason": kind, "message": message, "lastTransitionTime": now()}
         change = {"status": {"conditions": [condition]}}
@@ -93,8 +104,9 @@ class Emulator(KubernetesEmulator):
             request.method.value,
             request.url.path.partition(f"/{NAMESPACE}/")[2].partition("/")[0],
         ) in self.cluster.denied:
-            message = 'trainjobs.trainer.kubeflow.org is forbidden: User "undercut-runner" cannot create it'
-            raise KubernetesError(status=403, reason="Forbidden", message=message)
+            raise KubernetesError(status=403, reason="Forbidden", message=self.cluster.denial)
+        if request.method.value == "DELETE" and (policy := request.params.get("propagationPolicy")):
+            self.cluster.deletions.append(policy)
         if found := re.fullmatch(rf"{PODS}/([^/]+)/log", request.url.path):
             lines = self.cluster.logs.get(found[1], [])
             return web.Response(text="".join(f"{stamp} {line}\n" for stamp, line in lines))
@@ -106,15 +118,20 @@ class Emulator(KubernetesEmulator):
         """Return the pods with these labels, which kmock does not look at."""
         wanted = dict(part.split("=") for part in selector.split(",") if part)
         pods = [o.raw for (kind, _, _), o in self.objects.items() if kind.plural == "pods" and not o.deleted]
-        return [p for p in pods if wanted.items() <= p["metadata"].get("labels", {}).items()]
+        found = [p for p in pods if wanted.items() <= p["metadata"].get("labels", {}).items()]
+        ends = {"deletionTimestamp": now()}
+        leaving = self.cluster.terminating
+        return [{**p, "metadata": p["metadata"] | (ends if p["metadata"]["name"] in leaving else {})} for p in found]
 
 
 class Trainer:
-    """Plays Kubeflow Trainer and the kubelet for one node: runs what TrainJobs ask for, as processes."""
+    """Plays Kubeflow Trainer and the kubelets: runs what TrainJobs ask for, as one torchrun a node, on empty disks."""
 
     def __init__(self, cluster: Cluster, environment: dict[str, str]) -> None:
         self.cluster, self.environment = cluster, environment
-        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.processes: dict[str, list[subprocess.Popen[str]]] = {}
+        self.started: list[str] = []
+        self.deleted: list[subprocess.Popen[str]] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -122,51 +139,61 @@ class Trainer:
     def _work(self) -> None:
         while not self._ended.wait(0.1):
             jobs = {job["metadata"]["name"]: job for job in self.cluster.jobs()}
+            for name in [name for name in self.processes if name not in jobs]:
+                for process in self.processes[name]:
+                    process.terminate()  # to the container's first process, as a kubelet does
+                self.deleted += self.processes.pop(name)
+                for pod in self.cluster.pods(name):
+                    requests.delete(f"{self.cluster.url}{PODS}/{pod}", timeout=30).raise_for_status()
             for name, job in jobs.items():
                 if name not in self.processes and not job.get("status"):
                     self._start(name, job)
-            for name, process in list(self.processes.items()):
-                if name not in jobs and process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
 
     def _start(self, name: str, job: dict[str, Any]) -> None:
         trainer = job["spec"]["trainer"]
-        home = self.cluster.folder / name
+        self.started.append(name)
         values = {item["name"]: item["value"] for item in trainer["env"] if "value" in item}
-        values |= {"UNDERCUT_HOME": str(home), "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"])}
+        values |= {"PET_NNODES": str(trainer["numNodes"]), "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"])}
+        values |= {"PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(free_port())}
         assert trainer["command"] == ["torchrun"]
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *trainer["args"]]
-        self.processes[name] = subprocess.Popen(
-            command,
-            env={**self.environment, **values},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        pod = f"{name}-{NODE}-0-0-abcde"
-        self.cluster.logs[pod] = []
-        self._write_pod(pod, name, "Running", {"running": {"startedAt": now()}}, create=True)
-        threading.Thread(target=self._read, args=(name, pod, self.processes[name]), daemon=True).start()
+        command = [sys.executable, "-m", "torch.distributed.run", *trainer["args"]]
+        self.processes[name] = []
+        for node in range(trainer["numNodes"]):
+            pod = f"{name}-{NODE}-0-{node}-{len(self.started)}"
+            disk = {"UNDERCUT_HOME": str(self.cluster.folder / pod), "PET_NODE_RANK": str(node)}
+            process = subprocess.Popen(
+                command,
+                env={**self.environment, **values, **disk},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+            self.processes[name].append(process)
+            self.cluster.logs[pod] = []
+            self._write_pod(pod, name, node, "Running", {"running": {"startedAt": now()}}, create=True)
+            threading.Thread(target=self._read, args=(name, pod, node, process), daemon=True).start()
 
-    def _read(self, name: str, pod: str, process: "subprocess.Popen[str]") -> None:
+    def _read(self, name: str, pod: str, node: int, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
         for line in process.stdout:
             self.cluster.logs[pod].append((now(), line.rstrip("\n")))
         code = process.wait()
-        if name not in {job["metadata"]["name"] for job in self.cluster.jobs()}:
+        if process not in self.processes.get(name, []):
             return
         ended = {"exitCode": code, "reason": "Completed" if code == 0 else "Error"}
-        self._write_pod(pod, name, "Failed" if code else "Succeeded", {"terminated": ended})
+        self._write_pod(pod, name, node, "Failed" if code else "Succeeded", {"terminated": ended})
         if code:
             self.cluster.set_status(name, "Failed", "jobset failed due to one or more job failures")
-        else:
+        elif all(other.poll() == 0 for other in self.processes[name]):
             self.cluster.set_status(name, "Complete", "jobset completed successfully")
 
-    def _write_pod(self, pod: str, job: str, phase: str, state: dict[str, Any], create: bool = False) -> None:
+    def _write_pod(
+        self, pod: str, job: str, node: int, phase: str, state: dict[str, Any], create: bool = False
+    ) -> None:
         status = {"name": NODE, "image": "i", "imageID": "i", "ready": True, "restartCount": 0, "state": state}
         labels = {"jobset.sigs.k8s.io/jobset-name": job, "jobset.sigs.k8s.io/replicatedjob-name": NODE}
-        labels["batch.kubernetes.io/job-completion-index"] = "0"
+        labels["batch.kubernetes.io/job-completion-index"] = str(node)
         content = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -174,6 +201,7 @@ class Trainer:
             "status": {"phase": phase, "containerStatuses": [status]},
         }
         if create:
+            content["metadata"]["creationTimestamp"] = now()  # type: ignore[index]
             requests.post(self.cluster.url + PODS, json=content, timeout=30).raise_for_status()
         else:
             requests.patch(f"{self.cluster.url}{PODS}/{pod}", json=content, timeout=30).raise_for_status()
@@ -181,6 +209,6 @@ class Trainer:
     def close(self) -> None:
         self._ended.set()
         self._thread.join(30)
-        for process in self.processes.values():
+        for process in [*self.deleted, *(one for nodes in self.processes.values() for one in nodes)]:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -1,12 +1,20 @@
-"""Folders and small files to an S3 store, for pods that train what another pod hands on."""
+"""Folders and small files to an S3 store, for pods that train what another pod hands on.
 
+A store that does not answer is asked again for a minute: what hangs on it here is the outcome of a whole training.
+"""
+
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from boto3.s3.transfer import TransferConfig
-from botocore.exceptions import ClientError
 
 from undercut import artifacts, events
-from undercut.objects import connect
+from undercut.downloads import persist
+from undercut.objects import connect, explained
+
+_FIELD = "object store"
 
 
 def is_remote(uri: str) -> bool:
@@ -26,30 +34,57 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def upload(folder: Path, uri: str) -> None:
-    """Put an artifact's files under a prefix, its manifest last: a prefix with a manifest is a complete artifact."""
-    bucket, key = split(uri.rstrip("/") + "/")
+    """Put an artifact's files under a prefix, its manifest last: a prefix with a manifest is a complete artifact.
+
+    Raises:
+        ConfigurationError: the store refuses them, or does not answer.
+    """
     manifest = artifacts.manifest_name(folder)
     files = sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: (p.name == manifest, p))
-    client = connect()
     for done, path in enumerate(files, 1):
         name = path.relative_to(folder).as_posix()
-        client.upload_file(str(path), bucket, key + name, Config=TransferConfig(max_concurrency=4))
+        _persist(f"{uri.rstrip('/')}/{name}", functools.partial(_put, path))
         events.progress(done, len(files), f"uploaded {name}")
 
 
+def _put(path: Path, client: Any, place: dict[str, str]) -> None:
+    with path.open("rb") as stream:
+        client.upload_fileobj(stream, *place.values(), Config=TransferConfig(max_concurrency=4))
+
+
 def write(uri: str, data: bytes) -> None:
-    """Write one small object."""
-    bucket, key = split(uri)
-    connect().put_object(Bucket=bucket, Key=key, Body=data)
+    """Write one small object.
+
+    Raises:
+        ConfigurationError: the store refuses it, or does not answer.
+    """
+    _persist(uri, lambda client, place: client.put_object(**place, Body=data))
 
 
 def read(uri: str) -> bytes | None:
-    """Return one small object, or None if there is none."""
+    """Return one small object, or None if there is none.
+
+    Raises:
+        ConfigurationError: the store refuses to be read, or does not answer.
+    """
+    found: list[bytes] = []
+
+    def get(client: Any, place: dict[str, str]) -> None:
+        try:
+            found[:] = [client.get_object(**place)["Body"].read()]
+        except client.exceptions.NoSuchKey:
+            found.clear()
+
+    _persist(uri, get)
+    return found[0] if found else None
+
+
+def _persist(uri: str, request: Callable[[Any, dict[str, str]], object]) -> None:
     bucket, key = split(uri)
-    try:
-        data: bytes = connect().get_object(Bucket=bucket, Key=key)["Body"].read()
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
-            return None
-        raise
-    return data
+    client = connect()
+
+    def attempt() -> None:
+        with explained(uri, _FIELD):
+            request(client, {"Bucket": bucket, "Key": key})
+
+    persist(attempt, uri, _FIELD)

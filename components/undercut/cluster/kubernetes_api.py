@@ -72,7 +72,8 @@ def refused(verb: str, what: str, remedy: str, error: ApiException) -> Configura
     except (TypeError, ValueError, KeyError):
         reason = error.reason
     got = f"{error.status} {reason}"
-    if error.status in (401, 403):
+    # 403 is also what an admission webhook or a quota answers; only the lack of a right names a user.
+    if error.status == 401 or (error.status == 403 and 'User "' in str(reason)):
         rights = "The run's ServiceAccount needs the permissions of manifests/runs"
         return ConfigurationError(what, got, f"the right to {verb} it", rights)
     return ConfigurationError(what, got, "an object that the cluster takes", remedy)

@@ -25,8 +25,8 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from undercut import artifacts, costs, events
-from undercut.cluster import folders
+from undercut import events
+from undercut.cluster import folders, trainjob_outputs
 from undercut.cluster.kubernetes_api import connect, persist, refused
 from undercut.cluster.trainjob_body import GROUP, body
 from undercut.cluster.trainjob_log import NodeLog
@@ -34,7 +34,6 @@ from undercut.errors import ConfigurationError
 from undercut.interruption import Terminated
 from undercut.launch import Artifact, describe, take_report
 from undercut.resources import Resources
-from undercut.storage import local_path
 
 POLL_SECONDS = 5.0
 NEEDED = ("UNDERCUT_POD", "UNDERCUT_POD_UID", "UNDERCUT_NAMESPACE", "UNDERCUT_RUN_ID", "UNDERCUT_IMAGE")
@@ -69,16 +68,18 @@ def run(
     }
     job = Job(name, body(name, training, f"{place}/worker.json", wanted, os.environ))
     with job.deleted_on_leaving():
-        while not job.adopt():
-            folders.write(f"{place}/report.json", b"{}")
-            folders.write(f"{place}/worker.json", json.dumps(content).encode())
-            job.create()
-        failure = job.follow()
+        failure = None
+        while failure is None:
+            while not job.adopt():
+                folders.write(f"{place}/report.json", b"{}")
+                folders.write(f"{place}/worker.json", json.dumps(content).encode())
+                job.create()
+            failure = job.follow()
     use = take_report(json.loads(folders.read(f"{place}/report.json") or b"{}"))
     if failure or use is None:
         raise RuntimeError(failure or f"TrainJob {name} is complete, but its first worker left no report")
-    _fetch(outputs, content["outputs"])
-    _charge(Path(next(iter(outputs.values())).path), use, wanted)
+    trainjob_outputs.fetch(outputs, content["outputs"])
+    trainjob_outputs.charge(Path(next(iter(outputs.values())).path), use, wanted)
 
 
 def job_name(training: str, run_id: str, uri: str) -> str:
@@ -99,25 +100,6 @@ def _checkpoints() -> str:
     return found.rstrip("/")
 
 
-def _fetch(outputs: Mapping[str, Artifact], uris: Mapping[str, str]) -> None:
-    """Bring what the first worker uploaded to the paths that the step's outputs have."""
-    for name, artifact in outputs.items():
-        found = local_path(uris[name], name)
-        files = [p.relative_to(found).as_posix() for p in found.rglob("*") if p.is_file()]
-        artifacts.copy_files(found, Path(artifact.path), files)
-
-
-def _charge(output: Path, use: costs.LedgerEntry, wanted: Resources) -> None:
-    """Put what all nodes reserved into the output's ledger; the step adds its own seconds."""
-    manifest = artifacts.load(output, artifacts.MODEL)
-    entry = costs.LedgerEntry(**use)
-    entry["cpu_seconds"] *= wanted.nodes * wanted.processes_per_node
-    entry["cores"] *= wanted.nodes
-    entry["gpus"] *= wanted.nodes
-    manifest["ledger"] = costs.merge([manifest["ledger"], [entry]])
-    artifacts.write_json(output / artifacts.MODEL, manifest)
-
-
 class Job:
     """One TrainJob: created or adopted, followed to its end, deleted if the step ends before.
 
@@ -127,7 +109,8 @@ class Job:
     """
 
     def __init__(self, name: str, wanted: Mapping[str, Any]) -> None:
-        self._name, self._body, self._running = name, wanted, False
+        self._name, self._body = name, wanted
+        self._running = self._adopted = False
         namespace = wanted["metadata"]["namespace"]
         group, version = GROUP
         self._kind = {"group": group, "version": version, "namespace": namespace, "plural": "trainjobs"}
@@ -148,10 +131,12 @@ class Job:
                 self._delete(self._api)
 
     def _terminated(self, number: int, frame: FrameType | None) -> None:
+        did = f"no TrainJob {self._name} runs"
         if self._running:
-            self._running = False
-            self._delete(self._last_api, timeout=0.9)
-        raise Terminated(f"ended by request: TrainJob {self._name} was deleted")
+            # Not found: it may be on its way, then it is deleted when the block is left.
+            self._running = not self._delete(self._last_api, timeout=0.9)
+            did = f"TrainJob {self._name} was deleted"
+        raise Terminated(f"ended by request: {did}")
 
     def adopt(self) -> bool:
         """Take over the job that runs or is complete; False if there is none, or one that failed and is now gone.
@@ -159,21 +144,29 @@ class Job:
         Raises:
             ConfigurationError: the cluster refuses.
         """
-        while (found := self._get()) and found["metadata"].get("deletionTimestamp"):
-            time.sleep(POLL_SECONDS)
-        if found is None:
-            return False
-        if _condition(found, "Failed"):
-            events.message(f"TrainJob {self._name} of an earlier attempt has failed: it is made anew")
-            self._delete(self._api)
-            return self.adopt()
         self._running = True
+        while found := self._get():
+            if found["metadata"].get("deletionTimestamp"):
+                time.sleep(POLL_SECONDS)
+            elif _condition(found, "Failed"):
+                events.message(f"TrainJob {self._name} of an earlier attempt has failed: it is made anew")
+                # It stays until its JobSet is gone: Trainer would take that one's failure for the next job's.
+                self._ask("delete", self._api.delete_namespaced_custom_object, propagation_policy="Foreground")
+            elif self._make_own(found):
+                return True
+        self._running = False
+        return False
+
+    def _make_own(self, found: Mapping[str, Any]) -> bool:
+        """Make this pod the owner, since the job ends with its owner; False if it has just ended so."""
         owners = self._body["metadata"]["ownerReferences"]
-        if found["metadata"].get("ownerReferences") != owners:
-            # It would end with the pod that created it.
-            change = {"op": "add", "path": "/metadata/ownerReferences", "value": owners}
-            self._ask("patch", self._api.patch_namespaced_custom_object, body=[change])
-            events.message(f"TrainJob {self._name} of an earlier attempt is adopted")
+        if found["metadata"].get("ownerReferences") == owners:
+            return True
+        change = {"op": "add", "path": "/metadata/ownerReferences", "value": owners}
+        if self._ask("patch", self._api.patch_namespaced_custom_object, body=[change]) is None:
+            return False
+        self._adopted = True
+        events.message(f"TrainJob {self._name} of an earlier attempt is adopted")
         return True
 
     def create(self) -> None:
@@ -190,8 +183,10 @@ class Job:
                 self._running = False
                 raise refused("create", f"TrainJob {self._name}", REMEDY, error) from error
 
-    def follow(self) -> str:
-        """Repeat the job's words until it ends; return why it failed, or nothing.
+    def follow(self) -> str | None:
+        """Repeat the job's words until it ends; return why it failed, an empty text if it did not.
+
+        None: the adopted job was deleted for the attempt before, whose pod was collected, or told to end, only now.
 
         Raises:
             RuntimeError: it was deleted, or the Kubernetes API is silent for long.
@@ -201,14 +196,18 @@ class Job:
             found = self._get()
             if found is None:
                 self._running = False
-                raise RuntimeError(f"TrainJob {self._name} was deleted while the step followed it")
+                if not self._adopted:
+                    raise RuntimeError(f"TrainJob {self._name} was deleted while the step followed it")
+                self._adopted = False
+                events.message(f"TrainJob {self._name} was deleted with the earlier attempt: it is made anew")
+                return None
             self._log.repeat()
             if ended := _condition(found, "Complete") or _condition(found, "Failed"):
                 self._running = False
                 if ended["type"] == "Complete":
                     return ""
                 return f"TrainJob {self._name} failed: {ended.get('message', '')}\n{self._log.last_words()}"
-            if (now := self._log.phase()) != phase:
+            if (now := "suspended" if _condition(found, "Suspended") else self._log.phase()) != phase:
                 phase = now
                 events.message(f"TrainJob {self._name}: {phase}")
             time.sleep(POLL_SECONDS)
@@ -226,13 +225,16 @@ class Job:
                 return None
             raise refused(verb, f"TrainJob {self._name}", REMEDY, error) from error
 
-    def _delete(self, api: client.CustomObjectsApi, timeout: float = 30.0) -> None:
+    def _delete(self, api: client.CustomObjectsApi, timeout: float = 30.0) -> bool:
+        """Ask for the job's end; False if there is none."""
         more = {"propagation_policy": "Background", "_request_timeout": timeout}
         try:
             api.delete_namespaced_custom_object(**self._kind, name=self._name, **more)
         except (ApiException, HTTPError) as error:
-            if getattr(error, "status", None) != 404:
-                events.message(f"TrainJob {self._name} could not be deleted, it ends with this pod: {error}")
+            if getattr(error, "status", None) == 404:
+                return False
+            events.message(f"TrainJob {self._name} could not be deleted, it ends with this pod: {error}")
+        return True
 
 
 def _condition(job: Mapping[str, Any], kind: str) -> dict[str, Any] | None:

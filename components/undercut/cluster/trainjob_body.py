@@ -10,8 +10,13 @@ RUNTIME = "undercut-train"
 # The runtime's ReplicatedJob and its container, by Trainer's convention.
 NODE = "node"
 MANAGER = "undercut"
+# Who patches the runtime: Trainer's webhook refuses a name that is no domain with a path.
+PATCHER = "undercut/step"
 # A TrainJob ends after so long, where UNDERCUT_LONGEST_HOURS says nothing else: as long as a step and its retries.
 LONGEST_HOURS = "48"
+# How long a node waits for the first one, which may still wait for a machine or its image; torchrun's own 600 s make
+# nodes fail, and use up the restart, while an autoscaler works.
+MEETING_SECONDS = 3600
 # Variables of the step that its workers get too. None is a secret: those come by the runtime's envFrom, and the
 # user's own token by a reference.
 HANDED_ON = ("UNDERCUT_RUN_ID", "UNDERCUT_NODE", "UNDERCUT_CHECKPOINTS", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")
@@ -60,7 +65,7 @@ def body(name: str, training: str, worker: str, wanted: Resources, environment: 
             "trainer": {
                 "image": environment["UNDERCUT_IMAGE"],
                 "command": ["torchrun"],
-                "args": ["--module", "undercut.worker", worker],
+                "args": [f"--rdzv-conf=timeout={MEETING_SECONDS}", "--module", "undercut.worker", worker],
                 "numNodes": wanted.nodes,
                 "numProcPerNode": wanted.processes_per_node,
                 "resourcesPerNode": _resources(wanted),
@@ -104,4 +109,4 @@ def _patch(wanted: Resources, labels: Mapping[str, str], spot: bool) -> dict[str
     annotations = NO_SIDECAR if spot else {**NO_SIDECAR, **KEEP}
     template = {"metadata": {"labels": {**labels, **NO_SIDECAR}, "annotations": annotations}, "spec": pod}
     job = {"name": NODE, "template": {"spec": {"template": template}}}
-    return {"manager": MANAGER, "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}}}
+    return {"manager": PATCHER, "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}}}
