@@ -171,8 +171,9 @@ class Job:
         owners = self._body["metadata"]["ownerReferences"]
         if found["metadata"].get("ownerReferences") != owners:
             # It would end with the pod that created it.
-            change = {"op": "add", "path": "/metadata/ownerReferences", "value": owners}
-            self._ask("patch", self._api.patch_namespaced_custom_object, body=[change])
+            # A merge patch, which is what this client calls every patch of a custom object.
+            change = {"metadata": {"ownerReferences": owners}}
+            self._ask("patch", self._api.patch_namespaced_custom_object, body=change)
             events.message(f"TrainJob {self._name} of an earlier attempt is adopted")
         return True
 
