@@ -78,7 +78,7 @@ def test_the_quota_counts_the_accelerators_of_steps(gpu: Overlay) -> None:
         {"cpu": "0.5", "memory": "2G"},
         {
             "tolerations": [
-                {"key": "spot", "operator": "Equal", "value": "true", "effect": "NoExecute", "tolerationSeconds": 60}
+                {"key": "spot", "operator": "Equal", "value": "true", "effect": "NoExecute", "tolerationSeconds": 60.0}
             ]
         },
         {"tolerations": [{"operator": "Exists"}]},
