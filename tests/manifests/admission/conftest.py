@@ -5,10 +5,12 @@ Its user has to be an administrator. CRDs are not installed here: what the serve
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.manifests.admission.server import RESTRICTED, ApiServer, Object, as_our_own
+from tests.manifests.admission.step_pods import ACCOUNT, RUN_ID
 from tests.manifests.rendering import MANIFESTS, OVERLAYS, rendered
 
 
@@ -21,6 +23,9 @@ def server() -> Iterator[ApiServer]:
     found = ApiServer(kubeconfig)
     yield found
     found.remove_everything()
+
+
+STEP = {"UNDERCUT_RUN_ID": RUN_ID, "UNDERCUT_IMAGE": "registry.example/train:1", "UNDERCUT_TEAM": "support"}
 
 
 class Overlay:
@@ -61,3 +66,35 @@ class Overlay:
 def overlays(server: ApiServer) -> dict[str, Overlay]:
     """Every overlay, applied once."""
     return {folder: Overlay(server, folder) for folder in OVERLAYS}
+
+
+@pytest.fixture(scope="session")
+def gpu(overlays: dict[str, Overlay]) -> Overlay:
+    return overlays["overlays/gpu"]
+
+
+@pytest.fixture(scope="session")
+def token(gpu: Overlay, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return gpu.server.as_account(gpu.runs, ACCOUNT, tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def run(gpu: Overlay, token: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Overlay]:
+    """This process is a step of a run: it has the ServiceAccount's token, and its pod is there."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(token))
+    become(gpu, "step-1", monkeypatch)
+    yield gpu
+    for pod in gpu.server.core.list_namespaced_pod(gpu.runs).items:
+        gpu.server.core.delete_namespaced_pod(pod.metadata.name, gpu.runs, grace_period_seconds=0)
+
+
+def become(overlay: Overlay, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a pod and be it."""
+    restricted = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+    locked = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    spec = {"containers": [{"name": "main", "image": "none", "securityContext": locked}], "securityContext": restricted}
+    made = overlay.server.create_pod(overlay.runs, {"metadata": {"name": name}, "spec": spec})
+    here = {"UNDERCUT_POD": name, "UNDERCUT_POD_UID": made["metadata"]["uid"], "UNDERCUT_NAMESPACE": overlay.runs}
+    for variable, value in {**STEP, **here}.items():
+        monkeypatch.setenv(variable, value)

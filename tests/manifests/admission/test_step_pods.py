@@ -19,11 +19,6 @@ GPU = {
 }
 
 
-@pytest.fixture(scope="module")
-def gpu(overlays: dict[str, Overlay]) -> Overlay:
-    return overlays["overlays/gpu"]
-
-
 def create(overlay: Overlay, pod: Object) -> Object:
     """Create a pod in the namespace of runs and delete it; return what the server made of it."""
     made = overlay.server.create_pod(overlay.runs, pod)
