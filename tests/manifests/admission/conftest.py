@@ -52,7 +52,7 @@ class Overlay:
         if any(i["kind"] == "Namespace" for i in self.served):
             server.account(self.platform, "default")
         for quota in (i for i in self.served if i["kind"] == "ResourceQuota"):
-            server.quota_is_counted(self.runs, quota["metadata"]["name"])
+            server.count_anew(self.runs, quota["metadata"]["name"])
 
     def of_kind(self, kind: str) -> Object:
         """Return its one object of a kind; skip where the server does not serve it."""

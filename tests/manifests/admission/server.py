@@ -104,15 +104,14 @@ class ApiServer:
         found = self.core.create_namespaced_pod(namespace, pod, field_validation="Strict")
         return dict(self.api.sanitize_for_serialization(found))
 
-    def quota_is_counted(self, namespace: str, name: str) -> None:
-        """Wait until a quota has its status, without which pods are refused; write it where no controller does."""
-        for _ in range(40):
-            found = self.core.read_namespaced_resource_quota(name, namespace)
-            if found.status and found.status.hard:
-                return
-            time.sleep(0.25)
+    def count_anew(self, namespace: str, quota: str) -> None:
+        """Say that nothing of a quota is used: without its status pods are refused, and its controller may be late.
+
+        Where there is a controller, it corrects this when something is used.
+        """
+        found = self.core.read_namespaced_resource_quota(quota, namespace)
         status = {"hard": found.spec.hard, "used": dict.fromkeys(found.spec.hard, "0")}
-        self.core.patch_namespaced_resource_quota_status(name, namespace, {"status": status})
+        self.core.patch_namespaced_resource_quota_status(quota, namespace, {"status": status})
 
     def remove_everything(self) -> None:
         """Delete what bears our mark."""

@@ -40,6 +40,8 @@ def check(server: ApiServer, items: list[Object], short: str) -> None:
     made = {item["metadata"]["name"] for item in served if item["kind"] == "Namespace"}
     for namespace in {i["metadata"]["namespace"] for i in served if "namespace" in i["metadata"]} - made:
         server.namespace(namespace, {**RESTRICTED, "undercut/test": server.mark})
+    if not served:
+        pytest.skip(f"not tried, since their CRDs are not installed: {', '.join(sorted({i['kind'] for i in items}))}")
     server.apply(served)
     for _ in range(10):  # a controller may write a status in between
         if not (difference := server.difference(served)):

@@ -23,6 +23,7 @@ def create(overlay: Overlay, pod: Object) -> Object:
     """Create a pod in the namespace of runs and delete it; return what the server made of it."""
     made = overlay.server.create_pod(overlay.runs, pod)
     overlay.server.core.delete_namespaced_pod(pod["metadata"]["name"], overlay.runs, grace_period_seconds=0)
+    overlay.server.count_anew(overlay.runs, "undercut-gpu")
     return made
 
 
