@@ -157,8 +157,9 @@ def _whole_seconds(toleration: Any) -> Any:
     if not isinstance(toleration, Mapping):
         return toleration
     seconds = toleration.get("tolerationSeconds")
-    whole = isinstance(seconds, float) and seconds.is_integer()
-    return {**toleration, "tolerationSeconds": int(seconds)} if whole else toleration
+    if isinstance(seconds, float) and seconds.is_integer():
+        return {**toleration, "tolerationSeconds": int(seconds)}
+    return toleration
 
 
 def _refused(name: str, got: object, allowed: str, remedy: str = "") -> ConfigurationError:
