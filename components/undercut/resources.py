@@ -24,10 +24,14 @@ DEFAULTS: dict[str, Any] = {
     "nodes": 1,
     "processes": 0,
 }
-QUANTITY = re.compile(r"(\d+(\.\d+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
-_QUALIFIED = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+QUANTITIES = {
+    "cpu": re.compile(r"(\d+(\.\d+)?)m?"),
+    "memory": re.compile(r"(\d+(\.\d+)?)(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?"),
+}
+_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_QUALIFIED = re.compile(rf"({_SUBDOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_DNS_NAME = re.compile(rf"(?=.{{1,253}}$){_SUBDOMAIN}")
 _TOLERATION = ("key", "operator", "value", "effect", "tolerationSeconds")
 _EFFECTS = ("", "NoSchedule", "PreferNoSchedule", "NoExecute")
 
@@ -59,11 +63,15 @@ class Resources:
     processes: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("cpu", "memory"):
+        for name, pattern in QUANTITIES.items():
             value = getattr(self, name)
-            match = QUANTITY.fullmatch(value)
+            match = pattern.fullmatch(value)
             if match is None or float(match[1]) == 0:
-                raise _refused(name, value, "a Kubernetes quantity above zero such as 500m, 2 or 8Gi (not 8GB)")
+                allowed = {
+                    "cpu": "cores above zero such as 500m, 2 or 1.5",
+                    "memory": "bytes such as 512Mi or 8Gi (not 8GB)",
+                }
+                raise _refused(name, value, f"a Kubernetes quantity, {allowed[name]}")
         self._check_accelerator()
         for name, least in (("nodes", 1), ("processes", 0)):
             if not least <= getattr(self, name) <= 1024:
@@ -77,7 +85,8 @@ class Resources:
             _check_toleration(toleration)
 
     def _check_accelerator(self) -> None:
-        if self.accelerator and ("/" not in self.accelerator or not _QUALIFIED.fullmatch(self.accelerator)):
+        kind = self.accelerator
+        if kind and ("/" not in kind or kind.startswith("requests.") or not _QUALIFIED.fullmatch(kind)):
             raise _refused("accelerator", self.accelerator, "empty, or a resource such as nvidia.com/gpu")
         if not 0 <= self.accelerator_count <= 64:
             raise _refused("accelerator_count", self.accelerator_count, "from 0 to 64")
@@ -115,6 +124,8 @@ def _typed(name: str, value: Any) -> Any:
         return int(value)
     if name == "cpu" and number:
         return f"{value:g}"
+    if kind is list and isinstance(value, list):
+        return [_whole_seconds(item) for item in value]
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     words = {int: "a whole number", str: "a text", dict: "a mapping", list: "a list"}
@@ -122,13 +133,33 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def _check_toleration(toleration: object) -> None:
+    """Refuse what would be refused long after: Trainer's API takes any toleration, and then no pod is ever made."""
     if not isinstance(toleration, Mapping) or not set(toleration) <= set(_TOLERATION):
         raise _refused("tolerations", toleration, f"mappings of {', '.join(_TOLERATION)}")
-    operator, effect = toleration.get("operator", "Equal"), toleration.get("effect", "")
+    given = dict(toleration)
+    operator, effect = given.get("operator", "Equal"), given.get("effect", "")
+    key, value = given.get("key", ""), given.get("value", "")
     if operator not in ("Equal", "Exists") or effect not in _EFFECTS:
-        raise _refused("tolerations", dict(toleration), "operator Equal or Exists; effect one of NoSchedule, NoExecute")
-    if operator == "Equal" and not toleration.get("key"):
-        raise _refused("tolerations", dict(toleration), "a key, or operator Exists")
+        raise _refused("tolerations", given, "operator Equal or Exists; effect one of NoSchedule, NoExecute")
+    if operator == "Equal" and not key:
+        raise _refused("tolerations", given, "a key, or operator Exists")
+    if operator == "Exists" and value:
+        raise _refused("tolerations", given, "no value where the operator is Exists")
+    texts = isinstance(key, str) and isinstance(value, str)
+    if not texts or (key and not _QUALIFIED.fullmatch(key)) or not _LABEL_VALUE.fullmatch(value):
+        raise _refused("tolerations", given, "a taint's key and its value, as texts")
+    if "tolerationSeconds" in given and (type(given["tolerationSeconds"]) is not int or effect != "NoExecute"):
+        raise _refused("tolerations", given, "tolerationSeconds as a whole number, with effect NoExecute")
+
+
+def _whole_seconds(toleration: Any) -> Any:
+    """Return a toleration whose seconds are a whole number again, if they are one."""
+    if not isinstance(toleration, Mapping):
+        return toleration
+    seconds = toleration.get("tolerationSeconds")
+    if isinstance(seconds, float) and seconds.is_integer():
+        return {**toleration, "tolerationSeconds": int(seconds)}
+    return toleration
 
 
 def _refused(name: str, got: object, allowed: str, remedy: str = "") -> ConfigurationError:

@@ -133,6 +133,7 @@ def test_a_run_on_this_machine_asks_kubernetes_for_nothing() -> None:
     [
         ({"team": "a b"}, "team"),
         ({"cache_pvc": "A"}, "cache_pvc"),
+        ({"cache_pvc": "models.v1"}, "cache_pvc"),
         ({"shared_memory": "2GB"}, "shared_memory"),
         ({"longest_hours": 0}, "longest_hours"),
         ({"retries": -1}, "retries"),

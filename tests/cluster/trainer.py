@@ -94,7 +94,7 @@ class Cluster:
 
 
 class Emulator(KubernetesEmulator):
-    """kmock's API server, with pods' logs and refusals."""
+    """kmock's API server, with pods' logs and refusals; a patch has to be of the kind that it is announced as."""
 
     cluster: Cluster
 
@@ -107,6 +107,10 @@ class Emulator(KubernetesEmulator):
             raise KubernetesError(status=403, reason="Forbidden", message=self.cluster.denial)
         if request.method.value == "DELETE" and (policy := request.params.get("propagationPolicy")):
             self.cluster.deletions.append(policy)
+        announced = request.headers.get("Content-Type") == "application/json-patch+json"
+        if request.method.value == "PATCH" and isinstance(request.data, list) is not announced:
+            message = "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"
+            raise KubernetesError(status=400, reason="BadRequest", message=message)
         if found := re.fullmatch(rf"{PODS}/([^/]+)/log", request.url.path):
             lines = self.cluster.logs.get(found[1], [])
             return web.Response(text="".join(f"{stamp} {line}\n" for stamp, line in lines))

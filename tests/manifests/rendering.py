@@ -48,7 +48,7 @@ def kubectl() -> str:
 @functools.cache
 def rendered_text(folder: Path) -> str:
     """Return the YAML that kustomize makes of a folder."""
-    environment = {**os.environ, "HOME": str(folder)}  # no cluster's configuration
+    environment = {**os.environ, "HOME": str(folder), "KUBECONFIG": os.devnull}  # no cluster's configuration
     done = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -10,6 +10,8 @@ from undercut.errors import ConfigurationError
 
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _CLAIM = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)?")
+# KFP names the claim's volume after it, and a volume's name has no dots.
+_VOLUME = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?")
 _SIZE = re.compile(r"[1-9]\d*(Mi|Gi)")
 
 
@@ -44,9 +46,11 @@ class CompileOptions:
             if not _LABEL.fullmatch(getattr(self, name)):
                 allowed = "up to 63 letters, digits, and - _ . inside (a label's value)"
                 raise ConfigurationError(name, getattr(self, name), allowed)
-        for name in ("cache_pvc", "image_pull_secret"):
-            if not _CLAIM.fullmatch(getattr(self, name)):
-                raise ConfigurationError(name, getattr(self, name), "the name of a Kubernetes object, or empty")
+        for name, pattern in (("cache_pvc", _VOLUME), ("image_pull_secret", _CLAIM)):
+            if not pattern.fullmatch(getattr(self, name)):
+                without = ", without dots" if pattern is _VOLUME else ""
+                allowed = f"the name of a Kubernetes object{without}, or empty"
+                raise ConfigurationError(name, getattr(self, name), allowed)
         if not _SIZE.fullmatch(self.shared_memory):
             raise ConfigurationError("shared_memory", self.shared_memory, "a size such as 512Mi or 2Gi")
         for name, least, most in (("retries", 0, 10), ("longest_hours", 1, 720)):

@@ -162,8 +162,9 @@ class Job:
         owners = self._body["metadata"]["ownerReferences"]
         if found["metadata"].get("ownerReferences") == owners:
             return True
-        change = {"op": "add", "path": "/metadata/ownerReferences", "value": owners}
-        if self._ask("patch", self._api.patch_namespaced_custom_object, body=[change]) is None:
+        # A merge patch, which is what this client calls every patch of a custom object.
+        change = {"metadata": {"ownerReferences": owners}}
+        if self._ask("patch", self._api.patch_namespaced_custom_object, body=change) is None:
             return False
         self._adopted = True
         events.message(f"TrainJob {self._name} of an earlier attempt is adopted")

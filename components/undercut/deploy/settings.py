@@ -8,7 +8,7 @@ from typing import Any
 from undercut.deploy.split import plan
 from undercut.errors import ConfigurationError
 from undercut.hyperparameters import with_hyperparameters
-from undercut.resources import QUANTITY
+from undercut.resources import QUANTITIES
 
 TARGETS = ("local", "kserve")
 MODES = {"Standard": ("cpu", "memory"), "Knative": ("concurrency", "rps")}  # with what each can scale by
@@ -99,9 +99,10 @@ class DeployConfig:
         for name in ("runtime", "service_account", *(["namespace"] if self.namespace else [])):
             if not NAME.fullmatch(getattr(self, name)):
                 raise ConfigurationError(name, getattr(self, name), "a Kubernetes name: a-z, 0-9, - and .")
-        for name in ("cpu", "memory"):
-            if not QUANTITY.fullmatch(getattr(self, name)):
-                raise ConfigurationError(name, getattr(self, name), "a Kubernetes quantity, for example 500m, 2 or 8Gi")
+        for name, pattern in QUANTITIES.items():
+            if not pattern.fullmatch(getattr(self, name)):
+                example = {"cpu": "500m or 2", "memory": "512Mi or 8Gi"}[name]
+                raise ConfigurationError(name, getattr(self, name), f"a Kubernetes quantity, for example {example}")
         if bool(self.accelerator) != bool(self.accelerator_count):
             remedy = "Set accelerator and accelerator_count together, or neither"
             raise ConfigurationError("accelerator_count", self.accelerator_count, "the accelerator's number", remedy)
