@@ -75,6 +75,13 @@ def test_runs_are_listed_and_found(capsys: pytest.CaptureFixture[str]) -> None:
         runs.find("missing")
 
 
+def test_a_run_whose_process_is_gone_was_killed() -> None:
+    folder = made_run("20260101-000000-a", status="running")
+    for process, status in ((runs.this_process(), "running"), ([runs.this_process()[0], 1.0], "killed")):
+        runs.write(folder, {**runs.read(folder), "status": "running", "process": process})
+        assert runs.read(folder)["status"] == status
+
+
 def test_clean_keeps_what_a_kept_run_took_from_the_cache() -> None:
     first = made_run("20260101-000000-a")
     middle = made_run("20260101-000001-b")

@@ -67,9 +67,9 @@ def test_models_are_timed_in_turns(linear_model: Path, small_data: Path) -> None
     predictor = load_predictor(linear_model)
     texts, _ = artifacts.texts_and_labels(small_data, "test")
     slow, fast = seconds_per_request([Slowed(predictor, 0.004), predictor], texts, batch=1)
-    assert slow - fast == pytest.approx(0.004, rel=0.5)
+    assert slow - fast > 0.002
     slow, fast = seconds_per_request([Slowed(predictor, 0.032), predictor], texts, batch=32)
-    assert slow - fast == pytest.approx(0.001, rel=0.5)
+    assert 0.0005 < slow - fast < 0.016, "of one request, not of its batch"
 
 
 def challenger(folder: Path, selection: Path, data: Path) -> Challenger:

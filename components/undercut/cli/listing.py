@@ -1,7 +1,7 @@
-"""Tables of the command line: a pipeline's arguments, past runs."""
+"""Tables of the command line: a pipeline's arguments, past runs, what a machine lacks."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from undercut.cli import runs
+from undercut.cli.doctor import HINT, LACK, OK, Finding
 from undercut.cli.pipeline_file import TYPES, Input, PipelineFile
 from undercut.storage import without_pin
 from undercut.wording import duration, money
@@ -47,6 +48,16 @@ def runs_table() -> Table:
         took, cost = (duration(record["seconds"]), money(record["usd"])) if "seconds" in record else ("", "")
         source = record["recipe"] or without_pin(str(record["arguments"].get("source", "")))
         table.add_row(folder.name, started, record["status"], took, cost, source)
+    return table
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Return what :func:`undercut.cli.doctor.examine` found, each with its remedy below."""
+    marks = {OK: "[green]ok[/green]", HINT: "[yellow]hint[/yellow]", LACK: "[red]lacks[/red]"}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
+    for finding in findings:
+        remedy = Text(f"\n{finding.remedy}", style="yellow") if finding.remedy else Text()
+        table.add_row(marks[finding.status], finding.subject, Text(finding.found).append_text(remedy))
     return table
 
 

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
 from undercut.cli import cluster_commands, compile_flags
 from undercut.errors import ConfigurationError
@@ -199,14 +196,10 @@ def recipes(folder: Annotated[Path, typer.Argument(help="Where to look.")] = REC
 def doctor() -> None:
     """Say what this machine has, and what it lacks."""
     from undercut.cli.doctor import LACK, examine
+    from undercut.cli.listing import findings_table
 
-    marks = {"ok": "[green]ok[/green]", "hint": "[yellow]hint[/yellow]", "lack": "[red]lacks[/red]"}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
     findings = examine()
-    for finding in findings:
-        remedy = Text(f"\n{finding.remedy}", style="yellow") if finding.remedy else Text()
-        table.add_row(marks[finding.status], finding.subject, Text(finding.found).append_text(remedy))
-    Console(highlight=False).print(table)
+    Console(highlight=False).print(findings_table(findings))
     if any(finding.status == LACK for finding in findings):
         raise typer.Exit(1)
 

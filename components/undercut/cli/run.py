@@ -131,6 +131,7 @@ def run_pipeline(
         "arguments": dict(arguments),
         "started": time.time(),
         "status": "running",
+        "process": runs.this_process(),
     }
     runs.write(folder, record)
     tags = {"pipeline": pipeline.name, "recipe": recipe.stem if recipe else "", "folder": str(folder)}
