@@ -2,11 +2,11 @@
 
 ``reference.safetensors`` holds samples (``samples.py``) of rows that the model never learnt from: of the test
 split, and of the held-out unlabelled text where the dataset has such. ``known.safetensors`` holds keys of all
-labelled texts and of the training rows' words. No text is kept, and none can be read out of the keys; but whoever
-has a text can tell from them whether it was among the rows.
+labelled texts, of the same with their labels, and of the training rows' words. No text is kept, and none can be
+read out of the keys; but whoever has a text can tell from them whether it was among the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from undercut import artifacts
 from undercut.predictors import load_predictor
-from undercut.samples import Progress, Sample, chosen_rows, key, measure, scan, word_keys
+from undercut.samples import Progress, Sample, chosen_rows, key, measure, row_keys, scan, word_keys
 
 ROWS = 1000  # a sample's at most
 HELD_OUT_TRAFFIC = "unlabelled_validation"
@@ -36,6 +36,7 @@ class Reference:
         traffic: unlabelled rows, or None where the dataset had none.
         texts: keys of all labelled texts.
         learnt: keys of those of the training and validation rows.
+        rows: keys of all labelled texts with their labels.
         words: keys of the training rows' words.
     """
 
@@ -44,6 +45,7 @@ class Reference:
     traffic: Sample | None
     texts: frozenset[int]
     learnt: frozenset[int]
+    rows: frozenset[int]
     words: frozenset[int]
 
 
@@ -66,6 +68,9 @@ def write_reference(
     keys = {
         split: [key(t) for batch in scan(data, [split], ["text"]) for t in _texts(batch)] for split in artifacts.SPLITS
     }
+    pairs = [
+        pair for batch in scan(data, artifacts.SPLITS, ["text", "label"]) for pair in row_keys(batch, card["labels"])
+    ]
     arrays: dict[str, NDArray[Any]] = {}
     kinds: list[tuple[str, list[str], list[str]]] = [
         ("labelled", ["test"], card["labels"]),
@@ -80,8 +85,8 @@ def write_reference(
         sample = measure(predictor, texts, words, truth, labels, progress and _part(progress, turn, len(kinds)))
         arrays |= {f"{kind}.{name}": value for name, value in vars(sample).items()}
     save_file(arrays, output / ARRAYS)
-    learnt = keys["train"] + keys["validation"]
-    save_file({"learnt": _keys(learnt), "test": _keys(keys["test"]), "words": _keys(words)}, output / KEYS)
+    found = {"learnt": keys["train"] + keys["validation"], "test": keys["test"], "rows": pairs, "words": words}
+    save_file({name: _keys(values) for name, values in found.items()}, output / KEYS)
     content = {
         "model": artifacts.load(model, artifacts.MODEL)["digest"],
         "dataset": card["digest"],
@@ -111,6 +116,7 @@ def read_reference(folder: Path) -> Reference:
         traffic=kinds.get("traffic"),
         texts=learnt | frozenset(keys["test"].tolist()),
         learnt=learnt,
+        rows=frozenset(keys["rows"].tolist()),
         words=frozenset(keys["words"].tolist()),
     )
 
@@ -125,5 +131,5 @@ def _texts(batch: Any) -> list[str]:
     return texts
 
 
-def _keys(keys: Sequence[int] | frozenset[int]) -> NDArray[np.uint64]:
+def _keys(keys: Collection[int]) -> NDArray[np.uint64]:
     return np.array(sorted(keys), np.uint64)

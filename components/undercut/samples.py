@@ -4,6 +4,7 @@ A sample is a handful of arrays, one row a text. Two samples of one model compar
 model was made (``reference.py``), one of today's rows.
 """
 
+import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -131,6 +132,13 @@ def word_keys(text: str) -> set[int]:
 def key(text: str) -> int:
     """Return 64 bits of BLAKE2b of a text: enough to know it again, too little to read it."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def row_keys(batch: pa.RecordBatch, names: Sequence[str]) -> list[int]:
+    """Return a key of each row of columns ``text`` and ``label``: of the text with the labels' names."""
+    texts, labels = batch["text"].to_pylist(), batch["label"].to_pylist()
+    rows = [sorted(names[i] for i in ([label] if isinstance(label, int) else label)) for label in labels]
+    return [key(json.dumps([text, row])) for text, row in zip(texts, rows, strict=True)]
 
 
 def _words(text: str) -> Iterator[str]:

@@ -63,10 +63,29 @@ def test_the_same_rows_in_another_dataset_are_nothing_to_do(
     data = write_dataset(tmp_path / "data", small_rows()[:400], (0.5, 0.3))
     start, found = watch(data)
     assert start is None
-    assert found["rows"] == {"total": 400, "new": 0, "known": 400, "gone": 0, "test_rows_learnt": 0}
+    assert found["rows"] == {
+        "total": 400,
+        "new": 0,
+        "relabelled": 0,
+        "known": 400,
+        "gone": 0,
+        "test_rows_learnt": 0,
+    }
     assert "0 of 400 labelled rows are new" in found["reason"]
     data = write_dataset(tmp_path / "other", small_rows()[:400][::-1])
     assert watch(data)[1]["rows"]["test_rows_learnt"] == 80, "its test rows were training rows"
+
+
+def test_corrected_labels_are_something_to_learn(champion: registry.Version, watch: Monitor, tmp_path: Path) -> None:
+    swapped = {"refund": "track", "track": "refund"}
+    rows = [
+        (text, swapped.get(label, label) if i < 40 else label) for i, (text, label) in enumerate(small_rows()[:400])
+    ]
+    start, found = watch(write_dataset(tmp_path / "data", rows))
+    assert start is not None
+    changed = sum(label != "cancel" for _, label in rows[:40])
+    assert (found["rows"]["new"], found["rows"]["relabelled"], found["rows"]["gone"]) == (changed, changed, 0)
+    assert f"{changed} of 400 labelled rows are new, {changed} of them known texts with other labels" in found["reason"]
 
 
 def test_new_rows_of_the_same_kind_train_where_there_are_enough(

@@ -11,14 +11,14 @@ from undercut.monitor.drift import judged, labelled_tests, traffic_tests
 from undercut.monitor.settings import MonitorConfig
 from undercut.predictors import load_predictor
 from undercut.reference import TRAFFIC, Reference, traffic_files
-from undercut.samples import chosen_rows, key, measure, scan
+from undercut.samples import chosen_rows, key, measure, row_keys, scan
 
 
 def compare(data: Path, reference: Reference, champion: Path, config: MonitorConfig) -> dict[str, Any]:
     """Return what is new in a dataset, and the drift tests on it.
 
-    A row is new if its text was not among the labelled rows of the champion's dataset: a source that grows
-    is compared by its growth alone.
+    A row is new if its text was not among the labelled rows of the champion's dataset, or was with other labels:
+    a source that grows or is corrected is compared by what changed alone.
 
     Args:
         data: the new dataset.
@@ -27,8 +27,9 @@ def compare(data: Path, reference: Reference, champion: Path, config: MonitorCon
         config: settings.
 
     Returns:
-        ``rows`` (labelled: total, new, known, gone; test rows that the champion learnt from), ``labels`` (new and
-        gone), ``traffic`` (rows looked at, or why none), ``tests`` (see :func:`undercut.monitor.drift.judged`).
+        ``rows`` (labelled: total, new, of these relabelled, known, gone; test rows that the champion learnt from),
+        ``labels`` (new and gone), ``traffic`` (rows looked at, or why none), ``tests`` (see
+        :func:`undercut.monitor.drift.judged`).
     """
     card = artifacts.load(data, artifacts.DATASET)
     new, rows = _rows(data, card, reference)
@@ -60,6 +61,8 @@ def in_words(seen: dict[str, Any], config: MonitorConfig) -> str:
     """Return what :func:`compare` found, and what follows, in two or three sentences."""
     rows, labels = seen["rows"], seen["labels"]
     parts = [f"{rows['new']:,} of {rows['total']:,} labelled rows are new"]
+    if rows["relabelled"]:
+        parts.append(f"{rows['relabelled']:,} of them known texts with other labels")
     if labels["new"]:
         parts.append(f"with labels that the champion does not know ({', '.join(labels['new'][:5])})")
     enough = rows["new"] >= config.minimum_new_rows or bool(labels["new"])
@@ -85,15 +88,16 @@ def _rows(data: Path, card: artifacts.Manifest, reference: Reference) -> tuple[N
     """Return the numbers of the new rows, counted over the splits in order, and the counts."""
     total = sum(card["rows"][split] for split in artifacts.SPLITS)
     new: list[int] = []
-    number = known = learnt = 0
+    number = known = relabelled = learnt = 0
     for split in artifacts.SPLITS:
-        for batch in scan(data, [split], ["text"]):
-            for text in batch["text"].to_pylist():
+        for batch in scan(data, [split], ["text", "label"]):
+            for text, row in zip(batch["text"].to_pylist(), row_keys(batch, card["labels"]), strict=True):
                 found = key(text)
-                if found in reference.texts:
+                learnt += split == "test" and found in reference.learnt
+                if row in reference.rows:
                     known += 1
-                    learnt += split == "test" and found in reference.learnt
                 else:
+                    relabelled += found in reference.texts
                     new.append(number)
                 number += 1
             events.progress(number, total, "looking for new rows")
@@ -102,7 +106,8 @@ def _rows(data: Path, card: artifacts.Manifest, reference: Reference) -> tuple[N
             f"{learnt:,} of {card['rows']['test']:,} test rows are among those that the champion learnt from: "
             "a comparison with it leaves them out"
         )
-    counts = {"total": total, "new": len(new), "known": known, "gone": len(reference.texts) - known}
+    gone = len(reference.texts) - known - relabelled
+    counts = {"total": total, "new": len(new), "relabelled": relabelled, "known": known, "gone": gone}
     return np.array(new, np.int64), counts | {"test_rows_learnt": learnt}
 
 

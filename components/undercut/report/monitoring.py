@@ -56,7 +56,8 @@ def _facts(seen: Mapping[str, Any]) -> list[dict[str, str]]:
     if seen["dataset"] != made_from:
         found.append({"name": "looked at now", "value": "dataset", "digest": seen["dataset"]})
     if rows:
-        counts = f"{rows['total']:,}: {rows['new']:,} new, {rows['known']:,} that the champion's data had"
+        relabelled = f" ({rows['relabelled']:,} of them known texts with other labels)" if rows["relabelled"] else ""
+        counts = f"{rows['total']:,}: {rows['new']:,} new{relabelled}, {rows['known']:,} that the champion's data had"
         found.append({"name": "labelled rows", "value": f"{counts}; {rows['gone']:,} of those are gone"})
         if rows["test_rows_learnt"]:
             learnt = f"the champion learnt from {rows['test_rows_learnt']:,} of them: a comparison leaves those out"
