@@ -285,6 +285,16 @@ def test_with_a_token_only_its_holder_exchanges_the_model(
     assert ask(guarded)[1] == digest_of(two_models[0])
 
 
+def test_without_a_token_other_machines_cannot_exchange_the_model(
+    two_models: tuple[Path, Path], start_server: Callable[..., object]
+) -> None:
+    server = start_server("--model", str(two_models[0]), "--name", "shop", "--host", "0.0.0.0")
+    for path in ("load", "unload"):
+        response = requests.post(f"{server.url}/v2/repository/models/shop/{path}", timeout=10)
+        assert (response.status_code, "UNDERCUT_SERVING_TOKEN" in response.text) == (403, True)
+    assert ask(server.url)[1] == digest_of(two_models[0])
+
+
 def test_it_watches_the_folder(
     two_models: tuple[Path, Path], start_server: Callable[..., object], tmp_path: Path
 ) -> None:

@@ -36,7 +36,7 @@ from starlette.exceptions import HTTPException
 
 from undercut import artifacts
 from undercut.errors import ConfigurationError
-from undercut.serving.guard import TOKEN, SizeLimit, TokenGuard
+from undercut.serving.guard import TOKEN, SizeLimit, TokenGuard, is_local
 from undercut.serving.metrics import RequestMetrics
 from undercut.serving.repository import SwappingRepository, watch
 from undercut.serving.settings import ServeConfig
@@ -75,7 +75,7 @@ def serve(config: ServeConfig) -> None:
     """
     repository = SwappingRepository(config)
     _quiet_logs()
-    _extend(repository, config.name)
+    _extend(repository, config.name, config.host)
     extension = ModelRepositoryExtension(repository)
     server = RESTServer(APP, TextDataPlane(repository), extension, config.port, grace_period=config.grace_seconds)
     listener = _listen(config.host, config.port)
@@ -88,7 +88,7 @@ def serve(config: ServeConfig) -> None:
         print("stopped", flush=True)
 
 
-def _extend(repository: SwappingRepository, name: str) -> None:
+def _extend(repository: SwappingRepository, name: str, host: str) -> None:
     """Add what KServe's application lacks; its own route for a load comes later and is never reached."""
 
     async def load(request: Request) -> JSONResponse:
@@ -102,7 +102,7 @@ def _extend(repository: SwappingRepository, name: str) -> None:
     app.add_middleware(SizeLimit)
     app.add_middleware(RequestMetrics, name=name)
     token = os.environ.get(TOKEN, "").strip()
-    if token:
+    if token or not is_local(host):
         app.add_middleware(TokenGuard, token=token)
     app.add_api_route(LOAD_PATH, load, methods=["POST"], response_model=None)
     app.add_exception_handler(RequestValidationError, _malformed)
