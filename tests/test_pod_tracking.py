@@ -52,6 +52,8 @@ def test_a_failed_step_marks_the_parent(tmp_path: Path, store: str) -> None:
     (parent,) = (run for run in runs if "kfp.run_id" in run.data.tags)
     assert parent.info.status == "FAILED"
     assert "x.csv" in parent.data.tags["mlflow.note.content"]
+    one_step(tmp_path, "ingest")  # the retry
+    assert client.get_run(parent.info.run_id).info.status == "FINISHED"
 
 
 def test_a_run_that_the_platform_made_is_joined(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 All steps of a KFP run share one parent run, found by KFP's run id in a tag; the step that comes first makes
 it. Where KFP's own MLflow plugin has made runs already (``MLFLOW_RUN_ID``), the step writes into its own and
 makes none. MLflow is imported after the work is done, and where its server is away the step says so and ends
-as it would have. The parent is marked finished after each step that went well, and stays failed once one failed.
+as it would have. The parent is marked finished after each step, or failed where the last attempt at one failed.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def _send(events: list[dict[str, Any]], path: Path) -> None:
             runs.write(event, {})
         runs.flush()
         if not joined:
-            _mark(client, runs.run_id, failed=events[-1]["type"] == "failed")
+            _mark(client, runs.experiment, runs.run_id)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         uri = registry.shown(workspace.tracking_uri())
         reason = registry.shown(str(error).splitlines()[0][:300])
@@ -103,6 +103,9 @@ def _parents(client: "MlflowClient", experiment: str, kfp_run: str) -> list[str]
     return [str(run.info.run_id) for run in runs]
 
 
-def _mark(client: "MlflowClient", run: str, failed: bool) -> None:
-    if failed or client.get_run(run).info.status != "FAILED":
-        client.set_terminated(run, "FAILED" if failed else "FINISHED")
+def _mark(client: "MlflowClient", experiment: str, parent: str) -> None:
+    children = client.search_runs(
+        [experiment], f"tags.`mlflow.parentRunId` = '{parent}'", order_by=["start_time ASC", "run_id"]
+    )
+    last = {(run.data.tags.get("step"), run.data.tags.get("detail")): run.info.status for run in children}
+    client.set_terminated(parent, "FAILED" if "FAILED" in last.values() else "FINISHED")
