@@ -142,7 +142,7 @@ def test_promotion_compares_whole_answers(measured: Measured, topic_data: Path) 
     first, second = (load_predictor(model) for model in measured.models)
     version = Version(name="topics", number="1", digest="d", tags={})
     challenger = Challenger(version=version, predictor=second, data=topic_data, batch=1)
-    found = compare(challenger, first, DeployConfig(model_name="topics"))
+    found = compare(challenger, first, DeployConfig(model_name="topics"), frozenset())
     figures = [
         artifacts.load(folder, artifacts.EVALUATION)["metrics"]["accuracy"]["value"] for folder in measured.evaluations
     ]
