@@ -213,6 +213,8 @@ class Trainer:
     def close(self) -> None:
         self._ended.set()
         self._thread.join(30)
-        for process in [*self.deleted, *(one for nodes in self.processes.values() for one in nodes)]:
+        running = [*self.deleted, *(one for nodes in self.processes.values() for one in nodes)]
+        self.processes.clear()  # nobody is told of their ends
+        for process in running:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
