@@ -118,11 +118,15 @@ def test_what_the_hub_refuses_is_said_so(hub: str, uri: str, message: str) -> No
     assert message in fetch(uri, hub)
 
 
-def test_limits_and_a_hub_that_is_not_there(hub: str) -> None:
+def test_a_limit_and_no_network(hub: str) -> None:
     assert "at most 1e-08 GB" in fetch("hf://datasets/acme/tickets/train.csv", hub, UNDERCUT_DOWNLOAD_GB="0.00000001")
-    assert "a server that answers" in fetch("hf://datasets/acme/tickets/train.csv", "http://127.0.0.1:9")
     offline = fetch("hf://datasets/acme/tickets/train.csv", hub, HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE forbids to fetch one" in offline
+
+
+@pytest.mark.resilience
+def test_a_hub_that_is_not_there_is_asked_for_a_minute() -> None:
+    assert "a server that answers" in fetch("hf://datasets/acme/tickets/train.csv", "http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("uri", ["hf://", "hf://spaces/acme/demo", "hf://datasets/acme"])

@@ -74,16 +74,11 @@ def killed_and_resumed(folder: Path, task: Task, weed: Weed, kills: int, longest
     return steps_done(read_events(folder))
 
 
-@pytest.mark.parametrize(
-    ("kills", "epochs", "interval"),
-    [
-        pytest.param(2, 8, 0.5, marks=pytest.mark.slow),
-        pytest.param(20, 150, 2.0, marks=pytest.mark.resilience),
-    ],
-)
+@pytest.mark.resilience
 def test_a_step_killed_again_and_again_ends_with_the_same_weights(
-    weed: Weed, small_data: Path, tiny_base: Path, tmp_path: Path, kills: int, epochs: int, interval: float
+    weed: Weed, small_data: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
+    kills, epochs, interval = 20, 150, 2.0
     settings: dict[str, Any] = {"base_model": str(tiny_base), "epochs": epochs, "patience": epochs}
     settings |= {"learning_rate": 3e-4, "batch_tokens": 128, "train_embeddings": True}
     undisturbed = unkilled(tmp_path, {**settings, "checkpoint_seconds": 0.0}, small_data)
@@ -99,8 +94,7 @@ def test_a_step_killed_again_and_again_ends_with_the_same_weights(
     assert manifest["digest"] == undisturbed["digest"]
     whole, resumed = (p / "model.safetensors" for p in (tmp_path / "unkilled" / "model", task.output("model")))
     assert whole.read_bytes() == resumed.read_bytes()
-    # On a busy machine an upload may take longer than the short interval: that one is not held to the clock.
-    assert interval < 2 or max(seconds for _, seconds in losses) <= interval
+    assert max(seconds for _, seconds in losses) <= interval
     # Lost once more, after its end and before its outputs were uploaded: nothing is left to train.
     with running(task.start(tmp_path / "disk-again", environment(weed, tmp_path), tmp_path / "log")) as process:
         assert process.wait() == 0
