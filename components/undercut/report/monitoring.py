@@ -62,7 +62,8 @@ def _facts(seen: Mapping[str, Any]) -> list[dict[str, str]]:
         if rows["test_rows_learnt"]:
             learnt = f"the champion learnt from {rows['test_rows_learnt']:,} of them: a comparison leaves those out"
             found.append({"name": "test rows", "value": learnt})
-        found.append({"name": "worth a training", "value": f"from {seen['minimum_new_rows']:,} new rows, or drift"})
+        least = seen["minimum_new_rows"]
+        found.append({"name": "worth a training", "value": f"from {least:,} new row{'s' * (least > 1)}, or drift"})
     for which in ("new", "gone"):
         if labels.get(which):
             found.append({"name": f"labels {which}", "value": ", ".join(labels[which])})
