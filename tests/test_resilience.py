@@ -78,7 +78,7 @@ def killed_and_resumed(folder: Path, task: Task, weed: Weed, kills: int, longest
 def test_a_step_killed_again_and_again_ends_with_the_same_weights(
     weed: Weed, small_data: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
-    kills, epochs, interval = 20, 150, 2.0
+    kills, epochs, interval = 20, 250, 2.0  # long enough for twenty on a fast machine
     settings: dict[str, Any] = {"base_model": str(tiny_base), "epochs": epochs, "patience": epochs}
     settings |= {"learning_rate": 3e-4, "batch_tokens": 128, "train_embeddings": True}
     undisturbed = unkilled(tmp_path, {**settings, "checkpoint_seconds": 0.0}, small_data)
