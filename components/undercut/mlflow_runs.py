@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from undercut import artifacts, registry, workspace
+from undercut import artifacts, processes, registry, workspace
 from undercut.costs import LedgerEntry, PriceBook
 from undercut.errors import ConfigurationError
 from undercut.mlflow_content import outcome, selection_text
@@ -62,7 +62,7 @@ class Runs:
 
     def _create(self, name: str, at: float, tags: Mapping[str, str]) -> str:
         own = {"mlflow.user": psutil.Process().username(), "mlflow.source.name": "undercut run"}
-        own |= {"mlflow.source.type": "LOCAL", PROCESS_TAG: _process()}
+        own |= {"mlflow.source.type": "LOCAL", PROCESS_TAG: f"{socket.gethostname()} {processes.own()}"}
         run = self.client.create_run(self.experiment, int(at * 1000), {**own, **_texts(tags)}, run_name=name)
         return str(run.info.run_id)
 
@@ -188,21 +188,8 @@ class Runs:
         """Mark runs as killed whose process on this machine was killed before it could do so itself."""
         for run in self.client.search_runs([self.experiment], "attributes.status = 'RUNNING'"):
             host, _, process = run.data.tags.get(PROCESS_TAG, "").partition(" ")
-            if host == socket.gethostname() and not _alive(process):
+            if host == socket.gethostname() and not processes.alive(process):
                 self.client.set_terminated(run.info.run_id, "KILLED")
-
-
-def _process() -> str:
-    own = psutil.Process()
-    return f"{socket.gethostname()} {own.pid} {own.create_time():.0f}"
-
-
-def _alive(process: str) -> bool:
-    pid, _, created = process.partition(" ")
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == created
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """The commands beside ``run``: doctor, clean, report, recipes, serve without a model."""
 
 import json
+import os
 import re
 import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
-from undercut import workspace
+from undercut import processes, workspace
 from undercut.cli import clean, runs
 from undercut.cli.doctor import LACK, examine
 from undercut.cli.main import app
@@ -77,7 +78,7 @@ def test_runs_are_listed_and_found(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_run_whose_process_is_gone_was_killed() -> None:
     folder = made_run("20260101-000000-a", status="running")
-    for process, status in ((runs.this_process(), "running"), ([runs.this_process()[0], 1.0], "killed")):
+    for process, status in ((processes.own(), "running"), (f"{os.getpid()} 1", "killed")):
         runs.write(folder, {**runs.read(folder), "status": "running", "process": process})
         assert runs.read(folder)["status"] == status
 

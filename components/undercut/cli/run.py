@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from undercut import costs, registry, workspace
+from undercut import costs, processes, registry, workspace
 from undercut.cli import runs
 from undercut.cli.display import Display
 from undercut.cli.local_runtime import local_runner, own_output
@@ -131,7 +131,7 @@ def run_pipeline(
         "arguments": dict(arguments),
         "started": time.time(),
         "status": "running",
-        "process": runs.this_process(),
+        "process": processes.own(),
     }
     runs.write(folder, record)
     tags = {"pipeline": pipeline.name, "recipe": recipe.stem if recipe else "", "folder": str(folder)}

@@ -5,9 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from undercut import artifacts, workspace
+from undercut import artifacts, processes, workspace
 from undercut.errors import ConfigurationError
 
 RECORD = "run.json"
@@ -56,22 +54,11 @@ def find(run: str) -> Path:
     return found[0]
 
 
-def this_process() -> list[float]:
-    """Return what tells this process from all others of this machine: its number and when it began."""
-    process = psutil.Process()
-    return [process.pid, process.create_time()]
-
-
 def read(folder: Path) -> dict[str, Any]:
     """Return a run's record; one that says it runs, but whose process is gone, was killed."""
     record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    if record["status"] == "running" and "process" in record:
-        number, began = record["process"]
-        try:
-            alive = psutil.Process(int(number)).create_time() == began
-        except psutil.NoSuchProcess:
-            alive = False
-        record["status"] = "running" if alive else "killed"
+    if record["status"] == "running" and "process" in record and not processes.alive(record["process"]):
+        record["status"] = "killed"
     return record
 
 
