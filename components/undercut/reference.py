@@ -65,12 +65,12 @@ def write_reference(
     predictor = load_predictor(model)
     output.mkdir(parents=True, exist_ok=True)
     words = frozenset(word for batch in scan(data, ["train"], ["text"]) for t in _texts(batch) for word in word_keys(t))
-    keys = {
-        split: [key(t) for batch in scan(data, [split], ["text"]) for t in _texts(batch)] for split in artifacts.SPLITS
-    }
-    pairs = [
-        pair for batch in scan(data, artifacts.SPLITS, ["text", "label"]) for pair in row_keys(batch, card["labels"])
-    ]
+    keys: dict[str, list[int]] = {split: [] for split in artifacts.SPLITS}
+    pairs: list[int] = []
+    for split in artifacts.SPLITS:
+        for batch in scan(data, [split], ["text", "label"]):
+            keys[split] += map(key, _texts(batch))
+            pairs += row_keys(batch, card["labels"])
     arrays: dict[str, NDArray[Any]] = {}
     kinds: list[tuple[str, list[str], list[str]]] = [
         ("labelled", ["test"], card["labels"]),
