@@ -1,8 +1,6 @@
 """The commands that talk to a cluster: ``submit``, ``runs``, and ``schedule`` with its own commands."""
 
 import datetime
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +8,7 @@ import typer
 from rich.console import Console
 
 from undercut.cli import compile_flags
+from undercut.cli.console import standard_output
 
 if TYPE_CHECKING:
     from undercut.cli.pipeline_file import PipelineFile
@@ -138,11 +137,8 @@ def runs(
 
 
 def wide_console() -> Console:
-    """Return a console for tables."""
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 160  # a pipe has no width of its own
-    return console
+    """Return a console for the wide tables of runs and schedules."""
+    return standard_output(160)
 
 
 def _follow(client: "Client", run_id: str) -> None:

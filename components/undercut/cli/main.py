@@ -1,7 +1,6 @@
 """The ``undercut`` command."""
 
 import errno
-import os
 import sys
 import webbrowser
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from undercut.cli import cluster_commands, compile_flags
+from undercut.cli.console import standard_output
 from undercut.errors import ConfigurationError
 
 RECIPES = Path("pipelines/recipes")
@@ -66,7 +66,7 @@ def run(
     check_runner(runner)
     loaded = load_pipeline(pipeline)
     arguments = loaded.checked(pinned(loaded, resolve(loaded, recipe, context.args)))
-    console = _console()
+    console = standard_output(120)
     if dry_run:
         console.print(arguments_table(loaded.inputs, arguments))
         console.print(f"{loaded.name}: about {loaded.steps(arguments)} steps. Everything checked, nothing run.")
@@ -162,7 +162,7 @@ def report(
     from undercut.cli import runs, summary
     from undercut.cli.listing import runs_table
 
-    console = _console()
+    console = standard_output(120)
     if list_:
         console.print(runs_table())
         return
@@ -226,14 +226,6 @@ def clean(
         return
     remove(items)
     console.print(f"Removed {len(items)} folders, {total}.")
-
-
-def _console() -> Console:
-    """Return a console on today's standard output: while KFP runs, its own goes to a log."""
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 120  # a pipe or a log has no width of its own
-    return console
 
 
 def main() -> None:
